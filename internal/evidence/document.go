@@ -47,6 +47,9 @@ type Document struct {
 	EKCerts [][]byte `cbor:"10,keyasint,omitempty"`
 	// Facts are raw files by name that the worker read: claimed, not proven. Names are those of package facts.
 	Facts map[string][]byte `cbor:"11,keyasint,omitempty"`
+	// FactsDigest is the SHA-256 of the deterministic CBOR of Facts. Set with Facts empty: unchanged since the attestation whose facts had
+	// that digest.
+	FactsDigest []byte `cbor:"12,keyasint,omitempty"`
 }
 
 // Quote is one TPM2_Quote with the PCR values that it covers. Each bank is quoted by itself.

@@ -1,0 +1,122 @@
+// Package protocol holds the messages between the trust agent, AIAS and its operators: the JSON bodies of the HTTP API.
+//
+// Evidence itself travels as one CBOR document (package evidence) with media type MediaTypeEvidence; everything else is JSON.
+// A refusal is a Problem (RFC 9457) that says what to do.
+package protocol
+
+import "time"
+
+// Media types of the API.
+const (
+	MediaTypeEvidence = "application/vnd.touchstone.evidence+cbor"
+	MediaTypeProblem  = "application/problem+json"
+)
+
+// Paths of the API that the agent uses.
+const (
+	PathEnrol     = "/v1/enrol"          // POST EnrolRequest -> EnrolChallenge
+	PathActivate  = "/v1/enrol/activate" // POST EnrolProof -> Enrolment
+	PathChallenge = "/v1/challenge"      // GET, client certificate -> Challenge
+	PathAttest    = "/v1/attest"         // POST Evidence, client certificate -> Attestation
+)
+
+// Problem is a refusal (RFC 9457, problem details).
+type Problem struct {
+	Type   string `json:"type"` // stable word: "urn:touchstone:problem:stale-challenge"
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	Remedy string `json:"remedy,omitempty"`
+	// Challenge lets an agent whose challenge was stale or whose resume point was lost go on in one more round trip.
+	Challenge *Challenge `json:"challenge,omitempty"`
+}
+
+// Error makes a Problem usable as an error.
+func (p *Problem) Error() string {
+	s := p.Title
+	if p.Detail != "" {
+		s += ": " + p.Detail
+	}
+	if p.Remedy != "" {
+		s += " (" + p.Remedy + ")"
+	}
+	return s
+}
+
+// EnrolRequest asks for enrolment: a node name, what proves the right to it, and the public halves of the TPM's keys.
+type EnrolRequest struct {
+	Node      string   `json:"node"`
+	Token     string   `json:"token"`
+	EKPublic  []byte   `json:"ekPublic"`          // TPMT_PUBLIC of the endorsement key
+	EKCerts   [][]byte `json:"ekCerts,omitempty"` // DER, EK certificate first, then intermediates; never a root
+	AKPublic  []byte   `json:"akPublic"`          // TPMT_PUBLIC of the attestation key
+	TLSPublic []byte   `json:"tlsPublic"`         // TPMT_PUBLIC of the key of the client certificate
+	Agent     string   `json:"agent,omitempty"`   // version of the agent
+}
+
+// EnrolChallenge is a credential that only the TPM with that EK and AK can open (TPM2_ActivateCredential).
+type EnrolChallenge struct {
+	Session    string `json:"session"`    // opaque, sealed by AIAS: any replica can go on
+	Credential []byte `json:"credential"` // TPM2B_ID_OBJECT
+	Secret     []byte `json:"secret"`     // TPM2B_ENCRYPTED_SECRET
+}
+
+// EnrolProof shows the opened credential, and that the TLS key lives in the same TPM: TPM2_Certify over it by the AK, with the
+// opened secret's SHA-256 as qualifying data.
+type EnrolProof struct {
+	Session   string `json:"session"`
+	Secret    []byte `json:"secret"`    // as TPM2_ActivateCredential returned it
+	Certify   []byte `json:"certify"`   // TPMS_ATTEST of TPM2_Certify
+	Signature []byte `json:"signature"` // TPMT_SIGNATURE over it by the AK
+	CSR       []byte `json:"csr"`       // PKCS #10, DER, signed by the TLS key; the subject is ignored
+}
+
+// Enrolment is what an enrolled node keeps.
+type Enrolment struct {
+	Node          string    `json:"node"`
+	Certificate   string    `json:"certificate"`   // client certificate with its chain, PEM
+	AKCertificate string    `json:"akCertificate"` // PEM
+	CA            string    `json:"ca"`            // root certificate of AIAS, PEM
+	Challenge     Challenge `json:"challenge"`
+}
+
+// Challenge is what the next Evidence must answer, and from where on AIAS needs the logs.
+type Challenge struct {
+	Nonce   []byte    `json:"nonce"`   // qualifying data of the next quotes
+	Expires time.Time `json:"expires"` // the nonce is refused after it
+	// Quote says which banks and PCRs to quote. An agent leaves out banks that its TPM does not have, and refuses when none is left.
+	Quote []Selection `json:"quote"`
+	// EventLogDigest is the SHA-256 of the firmware log that AIAS already has from this node: an equal log need not be sent.
+	EventLogDigest []byte `json:"eventLogDigest,omitempty"`
+	// FactsDigest is the digest of the facts that AIAS already has from this node (evidence.Document.FactsDigest).
+	FactsDigest []byte `json:"factsDigest,omitempty"`
+	// IMAOffset is the byte offset in the IMA list up to which AIAS has verified it in the boot named by ResetCount and RestartCount.
+	IMAOffset    uint64 `json:"imaOffset,omitempty"`
+	ResetCount   uint32 `json:"resetCount,omitempty"`
+	RestartCount uint32 `json:"restartCount,omitempty"`
+	// Interval is after how many seconds the agent attests again when nothing changes.
+	Interval int `json:"interval"`
+}
+
+// Selection names PCRs of one bank.
+type Selection struct {
+	Bank string `json:"bank"` // "sha256"
+	PCRs []int  `json:"pcrs"`
+}
+
+// Attestation is the answer to Evidence that could be read, trusted or not.
+type Attestation struct {
+	Trusted bool        `json:"trusted"`
+	Levels  []LevelInfo `json:"levels"`
+	Result  string      `json:"result"` // signed Attestation Result, a JWT
+	Expires time.Time   `json:"expires"`
+	Next    Challenge   `json:"next"`
+}
+
+// LevelInfo is one level's verdict in one line.
+type LevelInfo struct {
+	Level  int    `json:"level"`
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
