@@ -1,0 +1,158 @@
+package policy
+
+import (
+	"encoding/hex"
+	"slices"
+	"strings"
+	"time"
+
+	"touchstone.dev/touchstone/internal/tpm"
+)
+
+// Defaults of fields that are left out: the strict ones.
+var (
+	defaultBanks = []string{"sha256", "sha384", "sha512"}
+	defaultPCRs  = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14}
+	defaultProof = []string{"/init", "/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd"}
+)
+
+// DefaultTaints are the taints that cost trust when a policy names none: proprietary (P), forced load (F), forced unload (R),
+// out-of-tree (O) and unsigned (E) modules, live patch (K), firmware workaround set by a user (U).
+const DefaultTaints = "PFROEKU"
+
+func (s *Spec) fill() {
+	def := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	if s.Attestation.Interval.Duration == 0 {
+		s.Attestation.Interval.Duration = time.Minute
+	}
+	if s.Attestation.MaxAge.Duration == 0 {
+		s.Attestation.MaxAge.Duration = 5 * time.Minute
+	}
+	if len(s.Attestation.Banks) == 0 {
+		s.Attestation.Banks = slices.Clone(defaultBanks)
+	}
+	if len(s.Attestation.PCRs) == 0 {
+		s.Attestation.PCRs = slices.Clone(defaultPCRs)
+	}
+	def(&s.Firmware.Known, "reference")
+	def(&s.Firmware.OptionROMs, "known")
+	def(&s.Firmware.HardwareRoot, "any")
+	def(&s.Firmware.BootGuard, "any")
+	def(&s.Firmware.Endorsement, "offered")
+	def(&s.SecureBoot.State, "on")
+	def(&s.SecureBoot.Keys, "reference")
+	def(&s.SecureBoot.DBX, "reference")
+	def(&s.BootLoader.Images, "reference")
+	def(&s.BootLoader.SBAT, "any")
+	if len(s.BootLoader.Authorities) == 0 {
+		s.BootLoader.Authorities = []string{"db", "vendor"}
+	}
+	def(&s.Kernel.Images, "reference")
+	def(&s.Kernel.Initrd, "reference")
+	def(&s.Kernel.Lockdown, "integrity")
+	def(&s.Kernel.ModuleSignatures, "enforced")
+	def(&s.Kernel.Modules, "reference")
+	def(&s.Kernel.ForbiddenTaints, DefaultTaints)
+	def(&s.Runtime.IMA, "required")
+	def(&s.Runtime.Files, "reference")
+	def(&s.Runtime.Violations, "deny")
+	if len(s.Runtime.Proof) == 0 {
+		s.Runtime.Proof = slices.Clone(defaultProof)
+	}
+}
+
+func (p *Policy) validate() error {
+	var e errs
+	s := &p.Spec
+	if p.Metadata.Name == "" {
+		e.add("metadata.name is missing")
+	}
+	oneOf := func(field, got string, want ...string) {
+		if !slices.Contains(want, got) {
+			e.add("%s is %q: want one of %s", field, got, strings.Join(want, ", "))
+		}
+	}
+	oneOf("firmware.known", s.Firmware.Known, "reference", "any")
+	oneOf("firmware.optionROMs", s.Firmware.OptionROMs, "known", "any")
+	oneOf("firmware.hardwareRoot", s.Firmware.HardwareRoot, "any", "required")
+	oneOf("firmware.bootGuard", s.Firmware.BootGuard, "any", "claimed")
+	oneOf("firmware.endorsement", s.Firmware.Endorsement, "offered", "required")
+	oneOf("secureBoot.state", s.SecureBoot.State, "on", "any")
+	oneOf("secureBoot.keys", s.SecureBoot.Keys, "reference", "any")
+	oneOf("secureBoot.dbx", s.SecureBoot.DBX, "reference", "any")
+	oneOf("bootLoader.images", s.BootLoader.Images, "reference", "signed")
+	oneOf("kernel.images", s.Kernel.Images, "reference", "signed")
+	oneOf("kernel.initrd", s.Kernel.Initrd, "reference", "any")
+	oneOf("kernel.lockdown", s.Kernel.Lockdown, "any", "integrity", "confidentiality")
+	oneOf("kernel.moduleSignatures", s.Kernel.ModuleSignatures, "enforced", "any")
+	oneOf("kernel.modules", s.Kernel.Modules, "reference", "any")
+	oneOf("runtime.ima", s.Runtime.IMA, "required", "any")
+	oneOf("runtime.files", s.Runtime.Files, "reference", "any")
+	oneOf("runtime.violations", s.Runtime.Violations, "deny", "warn")
+	p.validateAttestation(&e)
+	p.validateLists(&e)
+	return e.join()
+}
+
+func (p *Policy) validateAttestation(e *errs) {
+	a := &p.Spec.Attestation
+	if a.Interval.Duration < time.Second {
+		e.add("attestation.interval is %s: want at least 1s", a.Interval)
+	}
+	if a.MaxAge.Duration < 2*a.Interval.Duration {
+		e.add("attestation.maxAge is %s: want at least twice the interval (%s), or one late attestation costs trust", a.MaxAge, a.Interval)
+	}
+	for _, b := range a.Banks {
+		alg, err := tpm.ParseHashAlg(b)
+		if err != nil {
+			e.add("attestation.banks: %w", err)
+		} else if alg == tpm.AlgSHA1 {
+			e.add("attestation.banks: sha1 is too weak to count")
+		}
+	}
+	for _, i := range a.PCRs {
+		if i < 0 || i >= tpm.NumPCRs {
+			e.add("attestation.pcrs: %d is no PCR index (0 to 23)", i)
+		}
+	}
+}
+
+func (p *Policy) validateLists(e *errs) {
+	s := &p.Spec
+	for _, a := range s.BootLoader.Authorities {
+		if a != "db" && a != "vendor" && !isDigest(a) {
+			e.add("bootLoader.authorities: %q is neither db, vendor nor the SHA-256 of a certificate", a)
+		}
+	}
+	for _, m := range s.BootLoader.MachineOwnerKeys {
+		if !isDigest(m) {
+			e.add("bootLoader.machineOwnerKeys: %q is not the SHA-256 of a certificate", m)
+		}
+	}
+	if t := s.Kernel.ForbiddenTaints; t != "-" && strings.Trim(t, TaintLetters) != "" {
+		e.add("kernel.forbiddenTaints: %q has letters that are not among %s", t, TaintLetters)
+	}
+	for _, m := range s.Runtime.MustMatch {
+		if m.Path == "" || m.Source == "" {
+			e.add("runtime.mustMatch: each entry needs a path and a source")
+		}
+	}
+	for _, x := range s.Exceptions {
+		if x.Rule == "" || (x.Allow != "unknown" && x.Allow != "fail") {
+			e.add("exceptions: rule %q with allow %q: want the name of a rule, and unknown or fail", x.Rule, x.Allow)
+		}
+	}
+}
+
+// TaintLetters are the kernel's taint flags in the order of their bits (Documentation/admin-guide/tainted-kernels.rst; G, the
+// absence of P, left out).
+const TaintLetters = "PFSRMBUDAWCIOELKXTNJ"
+
+func isDigest(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 32
+}
