@@ -1,0 +1,36 @@
+# Touchstone. Every target installs what it needs (Debian 12) and says so; see scripts/.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help demo build test race lint bench fuzz e2e-vm clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## three workers with a TPM each: enrolled, attested, tampered with (DEMO="--keep" leaves it running)
+	@scripts/need demo
+	@bin/touchstone demo $(DEMO)
+
+build: ## static programs into bin/
+	@scripts/build
+
+test: ## go vet and every test
+	@scripts/test
+
+race: ## tests of the concurrent packages under the race detector
+	@scripts/race
+
+lint: ## gofmt, go vet, golangci-lint, govulncheck
+	@scripts/lint
+
+bench: ## every benchmark, as a table (BENCH=regexp BENCHTIME=100ms)
+	@scripts/bench
+
+fuzz: ## every fuzz target for FUZZTIME=10s each
+	@scripts/fuzz
+
+e2e-vm: build ## boot virtual machines with Secure Boot and a TPM, and judge them
+	@scripts/need vm
+	@scripts/go test -count=1 -v -timeout 60m -tags vm ./test/vm/...
+
+clean: ## remove bin/ and .cache/
+	@rm -rf bin .cache
