@@ -1,0 +1,63 @@
+package operator
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+const maxEvent = 1 << 20 // bytes of one line of the stream
+
+// Events calls fn for each change of a verdict as it happens, in order, until ctx ends, fn returns an error or the stream breaks. With
+// after >= 0 the changes with a greater ID come first; after < 0 starts with what happens from now on. It returns the ID of the last
+// change that fn took, so that a caller can go on from there, and why it ended (io.EOF when AIAS closed the stream). ready, when not nil, is called
+// once, when AIAS has accepted the subscription: no later change is missed.
+func (c *Client) Events(ctx context.Context, after int64, ready func(), fn func(protocol.Change) error) (int64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+protocol.PathEvents, nil)
+	if err != nil {
+		return after, err
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	if after >= 0 {
+		req.Header.Set("Last-Event-ID", strconv.FormatInt(after, 10))
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return after, fmt.Errorf("ask AIAS: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		data, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+		return after, problem(resp, data)
+	}
+	if ready != nil {
+		ready()
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(make([]byte, 0, 4<<10), maxEvent)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		var change protocol.Change
+		if err := json.Unmarshal([]byte(data), &change); err != nil {
+			return after, fmt.Errorf("read an event: %w", err)
+		}
+		if err := fn(change); err != nil {
+			return after, err
+		}
+		after = change.ID
+	}
+	if err := lines.Err(); err != nil {
+		return after, err
+	}
+	return after, io.EOF
+}
