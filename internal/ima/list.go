@@ -1,0 +1,164 @@
+package ima
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"touchstone.dev/touchstone/internal/tpm"
+)
+
+// List walks over a list, entry by entry, without an allocation for each. It checks no hash: that is what [Verify] does.
+type List struct {
+	b      []byte
+	text   string // b as a string, for paths
+	at     int    // where the next entry starts in b
+	count  int    // entries walked over
+	from   State
+	order  binary.ByteOrder
+	last   *template
+	custom []*template
+	entry  Entry
+	err    error
+}
+
+// NewList starts at the beginning of b, whose first entry is the one that follows from (the zero State: the first of all).
+func NewList(b []byte, from State) *List {
+	l := walk(b, from)
+	l.text = string(b)
+	return l
+}
+
+// walk is NewList for callers that need no paths.
+func walk(b []byte, from State) *List {
+	l := &List{b: b, from: from}
+	switch from.Order {
+	case LittleEndian:
+		l.order = binary.LittleEndian
+	case BigEndian:
+		l.order = binary.BigEndian
+	}
+	return l
+}
+
+// Next reads the next entry and tells whether there was one. It is false at the end of the list and on an error; see Err.
+func (l *List) Next() bool {
+	if l.err != nil || l.at == len(l.b) {
+		return false
+	}
+	r, err := l.record()
+	if err != nil {
+		l.err = err
+		return false
+	}
+	l.fill(&l.entry, r)
+	return true
+}
+
+// Entry returns the current entry. It is overwritten by Next.
+func (l *List) Entry() *Entry { return &l.entry }
+
+// Err returns what ended the walk, or nil at the end of the list. It wraps ErrMalformed.
+func (l *List) Err() error { return l.err }
+
+// Parse calls fn for each entry of a whole list, in order. The entry is only valid during the call. It stops at the first
+// error of fn, which it returns, or at the first entry that cannot be read (ErrMalformed). It checks no hash.
+func Parse(b []byte, fn func(*Entry) error) error {
+	l := NewList(b, State{})
+	for l.Next() {
+		if err := fn(l.Entry()); err != nil {
+			return err
+		}
+	}
+	return l.Err()
+}
+
+// record is where the parts of one entry are in the list.
+type record struct {
+	index                  uint64
+	pcr                    uint32
+	start, hash, data, end int // offsets in b
+	tmpl                   *template
+}
+
+// record reads the frame of the next entry and moves on behind it.
+func (l *List) record() (record, error) {
+	r := record{index: l.from.Entries + uint64(l.count), start: l.at, hash: l.at + 4}
+	b := l.b[l.at:]
+	if l.count >= MaxEntries {
+		return r, l.malformed(r, "more than %d entries", MaxEntries)
+	}
+	if len(b) < 28 {
+		return r, l.malformed(r, "%d bytes left: the list is cut within an entry", len(b))
+	}
+	if l.order == nil && !l.detect(b) {
+		return r, l.malformed(r, "PCR index %x is none in either byte order", b[:4])
+	}
+	r.pcr = l.order.Uint32(b)
+	name := l.order.Uint32(b[24:])
+	if name == 0 || name > MaxTemplateName || int(name) > len(b)-28 {
+		return r, l.malformed(r, "template name of %d bytes (%d are left, %d allowed)", name, len(b)-28, MaxTemplateName)
+	}
+	r.tmpl = l.template(b[28 : 28+name])
+	at := 28 + int(name)
+	size := uint32(24)
+	if len(b)-at < 4 {
+		return r, l.malformed(r, "the list is cut within an entry")
+	}
+	if !r.tmpl.old {
+		size = l.order.Uint32(b[at:])
+		at += 4
+	} else if len(b)-at < 24 {
+		return r, l.malformed(r, "the list is cut within an entry")
+	} else if n := l.order.Uint32(b[at+20:]); n <= oldNameMax {
+		size += n
+	} else {
+		return r, l.malformed(r, "path of %d bytes in the template ima: at most %d", n, oldNameMax)
+	}
+	if size > MaxData || int(size) > len(b)-at {
+		return r, l.malformed(r, "template data of %d bytes (%d are left, %d allowed)", size, len(b)-at, MaxData)
+	}
+	r.data = l.at + at
+	r.end = r.data + int(size)
+	l.at = r.end
+	l.count++
+	return r, nil
+}
+
+// oldNameMax is the longest path in the template "ima" (the kernel's IMA_EVENT_NAME_LEN_MAX).
+const oldNameMax = 255
+
+// detect finds the byte order from the PCR index and the length of the template name of the first entry.
+func (l *List) detect(b []byte) bool {
+	for _, o := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		if n := o.Uint32(b[24:]); o.Uint32(b) < tpm.NumPCRs && n > 0 && n <= MaxTemplateName {
+			l.order = o
+			return true
+		}
+	}
+	return false
+}
+
+// byteOrder is the order in the form that a State keeps.
+func (l *List) byteOrder() ByteOrder {
+	switch l.order {
+	case binary.LittleEndian:
+		return LittleEndian
+	case binary.BigEndian:
+		return BigEndian
+	}
+	return UnknownOrder
+}
+
+func (l *List) malformed(r record, format string, args ...any) error {
+	return fmt.Errorf("%w: entry %d at byte %d: %s", ErrMalformed, r.index, l.from.Offset+uint64(r.start), fmt.Sprintf(format, args...))
+}
+
+// fill makes the entry of a record. l.text must reach to the end of the record.
+func (l *List) fill(e *Entry, r record) {
+	*e = Entry{
+		Index: r.index, Offset: int(l.from.Offset) + r.start, PCR: int(r.pcr),
+		TemplateHash: l.b[r.hash : r.hash+20 : r.hash+20], Template: r.tmpl.name, Data: l.b[r.data:r.end:r.end],
+	}
+	e.Violation = [20]byte(e.TemplateHash) == [20]byte{}
+	e.fields(r.tmpl, l.text[r.data:r.end], l.order)
+}
