@@ -1,0 +1,128 @@
+// Package result is the Attestation Result: what AIAS signs about a worker, and what a Relying Party checks.
+//
+// It is a JWT (RFC 7519) signed with ES256, shaped as an EAT Attestation Result (draft-ietf-rats-ear): eat_profile, iat,
+// ear.verifier-id and one submodule "worker" with ear.status and the AR4SI trustworthiness vector (draft-ietf-rats-ar4si), mapped from
+// the five levels. The private claim "touchstone" carries the five levels themselves. The algorithm is fixed when a Result is
+// parsed, never taken from its header.
+package result
+
+import (
+	"time"
+
+	"touchstone.dev/touchstone/internal/appraisal"
+)
+
+// Profile is the eat_profile of a Result.
+const Profile = "tag:touchstone.dev,2026:attestation-result"
+
+// Submodule is the name of the only submodule.
+const Submodule = "worker"
+
+// Developer is the developer in ear.verifier-id.
+const Developer = "https://touchstone.dev"
+
+// Values of ear.status (draft-ietf-rats-ear, trustworthiness tiers).
+const (
+	Affirming       = "affirming"
+	Warning         = "warning"
+	Contraindicated = "contraindicated"
+)
+
+// Claims of a trustworthiness vector that are used here (draft-ietf-rats-ar4si, 2.3.4), and values of their tiers.
+const (
+	noClaim         = 0
+	tierAffirming   = 2
+	tierWarning     = 32
+	tierContra      = 96
+	claimIdentity   = "instance-identity"
+	claimHardware   = "hardware"
+	claimConfig     = "configuration"
+	claimExecutable = "executables"
+	claimFiles      = "file-system"
+)
+
+// Result is what AIAS says about one node at one moment.
+type Result struct {
+	Node         string
+	AKName       string // TPM Name of the attestation key, hexadecimal
+	Trusted      bool
+	Levels       []Level // five, in order
+	Snapshot     string  // policy and references that judged
+	ResetCount   uint32  // of the TPM: changes with each boot
+	RestartCount uint32
+	SoftwareTPM  bool      // the TPM is a program
+	ID           string    // jti: unique
+	Build        string    // version of AIAS
+	Issued       time.Time // to the second
+	Expires      time.Time // to the second; the Result means nothing from then on
+}
+
+// Level is the verdict of one level.
+type Level struct {
+	Level  int              `json:"level"`
+	Name   string           `json:"name"`
+	Status appraisal.Status `json:"status"`
+	Reason string           `json:"reason,omitempty"`
+}
+
+// Status returns the ear.status of r: affirming only when it is trusted without a warning.
+func (r *Result) Status() string {
+	if !r.Trusted {
+		return Contraindicated
+	}
+	for _, l := range r.Levels {
+		if l.Status != appraisal.Pass {
+			return Warning
+		}
+	}
+	return Affirming
+}
+
+// Vector returns the AR4SI trustworthiness vector: level 1 speaks for the hardware and its firmware, level 2 for the configuration,
+// levels 3 and 4 for the executables, level 5 for the file system. The identity is that of an enrolled TPM, always.
+func (r *Result) Vector() map[string]int {
+	v := map[string]int{claimIdentity: tierAffirming}
+	for _, l := range r.Levels {
+		claim, ok := map[int]string{1: claimHardware, 2: claimConfig, 3: claimExecutable, 4: claimExecutable, 5: claimFiles}[l.Level]
+		if !ok {
+			continue
+		}
+		value := tier(l.Status)
+		if have, ok := v[claim]; ok {
+			value = worse(have, value)
+		}
+		v[claim] = value
+	}
+	return v
+}
+
+func tier(s appraisal.Status) int {
+	switch s {
+	case appraisal.Pass:
+		return tierAffirming
+	case appraisal.Warn:
+		return tierWarning
+	case appraisal.Fail:
+		return tierContra
+	}
+	return noClaim
+}
+
+// worse returns the value that says less for the worker; no claim is worse than a warning and better than a contraindication.
+func worse(a, b int) int {
+	rank := func(v int) int {
+		switch v {
+		case tierAffirming:
+			return 0
+		case tierWarning:
+			return 1
+		case noClaim:
+			return 2
+		}
+		return 3
+	}
+	if rank(b) > rank(a) {
+		return b
+	}
+	return a
+}
