@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -55,8 +57,8 @@ func ParseDBXNames(b []byte) ([]RevokedName, error) {
 		return nil, fmt.Errorf("%w: %w", ErrDBXNames, err)
 	}
 	var out []RevokedName
-	for arch, images := range doc.Images {
-		for _, im := range images {
+	for _, arch := range slices.Sorted(maps.Keys(doc.Images)) {
+		for _, im := range doc.Images[arch] {
 			if !strings.EqualFold(im.HashType, "SHA256") {
 				return nil, fmt.Errorf("%w: hash type %q is not known", ErrDBXNames, im.HashType)
 			}
