@@ -65,26 +65,35 @@ func (b *bank) matches() Modes {
 
 // extend adds an entry. hashed is what the kernel hashed, sha1sum the template hash of the list, which the caller checked.
 func (b *bank) extend(hashed []byte, sha1sum *[20]byte, violation bool) {
-	var digest [64]byte
 	for i := range b.chains {
 		c := &b.chains[i]
+		if b.alg == tpm.AlgSHA256 && c.mode == ModeHash && !violation {
+			c.extend256(hashed)
+			continue
+		}
+		var buf [128]byte // old value, digest
+		digest := buf[b.size : 2*b.size]
 		switch {
 		case violation && c.mode == ModePad:
-			clear(digest[20:])
 			fill(digest[:20])
 		case violation:
-			fill(digest[:b.size])
+			fill(digest)
 		case c.mode == ModeHash && b.alg != tpm.AlgSHA1:
-			sum(b.alg, hashed, &digest)
+			sum(b.alg, hashed, digest)
 		default:
-			digest = [64]byte{}
-			copy(digest[:], sha1sum[:])
+			copy(digest, sha1sum[:])
 		}
-		var buf [128]byte
-		copy(buf[:], c.value[:b.size])
-		copy(buf[b.size:], digest[:b.size])
-		sum(b.alg, buf[:2*b.size], &c.value)
+		copy(buf[:b.size], c.value[:])
+		sum(b.alg, buf[:2*b.size], c.value[:])
 	}
+}
+
+// extend256 is extend for the bank and the mode that nearly every worker has.
+func (c *chain) extend256(hashed []byte) {
+	var buf [64]byte
+	*(*[32]byte)(buf[:]) = *(*[32]byte)(c.value[:])
+	*(*[32]byte)(buf[32:]) = sha256.Sum256(hashed)
+	*(*[32]byte)(c.value[:]) = sha256.Sum256(buf[:])
 }
 
 func fill(b []byte) {
@@ -94,19 +103,16 @@ func fill(b []byte) {
 }
 
 // sum puts the hash of data into the first bytes of out. It allocates nothing.
-func sum(alg tpm.Alg, data []byte, out *[64]byte) {
+func sum(alg tpm.Alg, data, out []byte) {
 	switch alg {
 	case tpm.AlgSHA256:
-		s := sha256.Sum256(data)
-		copy(out[:], s[:])
+		*(*[32]byte)(out) = sha256.Sum256(data)
 	case tpm.AlgSHA1:
-		s := sha1.Sum(data) //nolint:gosec // see the import
-		copy(out[:], s[:])
+		*(*[20]byte)(out) = sha1.Sum(data) //nolint:gosec // see the import
 	case tpm.AlgSHA384:
-		s := sha512.Sum384(data)
-		copy(out[:], s[:])
+		*(*[48]byte)(out) = sha512.Sum384(data)
 	case tpm.AlgSHA512:
-		*out = sha512.Sum512(data)
+		*(*[64]byte)(out) = sha512.Sum512(data)
 	}
 }
 

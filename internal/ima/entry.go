@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"strings"
 
 	"touchstone.dev/touchstone/internal/tpm"
 )
@@ -23,7 +22,7 @@ type Entry struct {
 	// Violation: the kernel could not measure what was used (file open for writing while it was measured, or the other
 	// way round). Digest then says nothing.
 	Violation bool
-	Alg       tpm.Alg // algorithm of Digest; 0 when it is not one of tpm.HashAlgs (then Problem says so)
+	Alg       tpm.Alg // algorithm of Digest; 0 when it is not one of tpm.HashAlgs or the entry has a Problem
 	Type      string  // what was hashed, in d-ngv2 fields: "ima" (the file), "verity" (the fs-verity descriptor); else ""
 	Digest    []byte  // file digest
 	Path      string  // path or event name, as the kernel wrote it
@@ -48,34 +47,43 @@ type Extra struct {
 	XattrValues [][]byte
 }
 
-// fields fills e from the template data. text is the same bytes as a string, so that paths need no allocation each.
-func (e *Entry) fields(t *template, text string, order binary.ByteOrder) {
+// isAggregate reports whether e is a boot_aggregate that can be read.
+func (e *Entry) isAggregate() bool {
+	return e.Path == AggregateName && e.Problem == "" && !e.Violation && e.Alg != 0 && len(e.Digest) > 0
+}
+
+// fields fills e from the template data.
+func (e *Entry) fields(t *template, l *List) {
 	if t.problem != "" {
 		e.Problem = t.problem
 		return
 	}
 	if t.old {
 		e.Digest, e.Alg = e.Data[:20], tpm.AlgSHA1
-		e.name(text[24:], false)
+		e.name(e.Data[24:], false, l)
 		return
 	}
 	at := 0
 	var x xattrs
 	for _, f := range t.fields {
-		n, ok := length(e.Data, at, order)
+		n, ok := length(e.Data, at, l.order)
 		if !ok {
 			e.problem("template data end before its last field")
+			e.Alg = 0
 			return
 		}
 		at += 4
-		e.field(f, e.Data[at:at+n], text[at:at+n], order, &x)
+		e.field(f, e.Data[at:at+n], l, &x)
 		at += n
 	}
 	if at != len(e.Data) {
 		e.problem("%d bytes after the last field", len(e.Data)-at)
 	}
 	if x.seen {
-		x.split(e, order)
+		x.split(e, l.order)
+	}
+	if e.Problem != "" {
+		e.Alg = 0 // a digest from a malformed entry is no digest
 	}
 }
 
@@ -88,12 +96,12 @@ func length(b []byte, at int, order binary.ByteOrder) (n int, ok bool) {
 	return int(v), uint64(v) <= uint64(len(b)-at-4)
 }
 
-func (e *Entry) field(f field, b []byte, text string, order binary.ByteOrder, x *xattrs) {
+func (e *Entry) field(f field, b []byte, l *List, x *xattrs) {
 	switch f {
 	case fieldDNG, fieldDNGv2:
 		e.Alg, e.Type, e.Digest = e.digest(b, f == fieldDNGv2)
 	case fieldNNG, fieldN:
-		e.name(text, true)
+		e.name(b, true, l)
 	case fieldSig:
 		e.Signature = b
 	case fieldModSig:
@@ -107,7 +115,7 @@ func (e *Entry) field(f field, b []byte, text string, order binary.ByteOrder, x 
 			e.problem("digest of %d bytes in field d: want 20 (SHA-1)", len(b))
 		}
 	default:
-		e.extra(f, b, order, x)
+		e.extra(f, b, l.order, x)
 	}
 }
 
@@ -144,21 +152,21 @@ func (e *Entry) problem(format string, args ...any) {
 }
 
 // name takes the path; the newer fields end with one NUL.
-func (e *Entry) name(s string, nul bool) {
+func (e *Entry) name(b []byte, nul bool, l *List) {
 	if nul {
 		var ok bool
-		if s, ok = strings.CutSuffix(s, "\x00"); !ok {
+		if b, ok = bytes.CutSuffix(b, []byte{0}); !ok {
 			e.problem("path does not end with NUL")
 		}
 	}
-	if strings.IndexByte(s, 0) >= 0 {
+	if bytes.IndexByte(b, 0) >= 0 {
 		e.problem("path holds a NUL")
 	}
-	if len(s) > MaxPath {
-		e.problem("path has %d bytes", len(s))
-		s = s[:MaxPath]
+	if len(b) > MaxPath {
+		e.problem("path has %d bytes", len(b))
+		b = b[:MaxPath]
 	}
-	e.Path = s
+	e.Path = l.path(b)
 }
 
 // number reads an owner or mode; the kernel writes 2 or 4 bytes, and none when an entry has no file.
@@ -194,7 +202,15 @@ func (e *Entry) digest(b []byte, v2 bool) (alg tpm.Alg, typ string, digest []byt
 		if !ok {
 			e.problem("file digest names no type")
 		}
-		typ, name = digestType(t), rest
+		switch {
+		case string(t) == "ima":
+			typ = "ima"
+		case string(t) == "verity":
+			typ = "verity"
+		case ok:
+			e.problem("file digest of unknown type %.16q", t)
+		}
+		name = rest
 	}
 	if len(name) > 32 {
 		name = name[:32]
@@ -209,14 +225,4 @@ func (e *Entry) digest(b []byte, v2 bool) (alg tpm.Alg, typ string, digest []byt
 		return 0, typ, digest
 	}
 	return alg, typ, digest
-}
-
-func digestType(b []byte) string {
-	switch string(b) {
-	case "ima":
-		return "ima"
-	case "verity":
-		return "verity"
-	}
-	return string(b[:min(len(b), 16)])
 }

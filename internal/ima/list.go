@@ -3,6 +3,7 @@ package ima
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"touchstone.dev/touchstone/internal/tpm"
 )
@@ -10,12 +11,13 @@ import (
 // List walks over a list, entry by entry, without an allocation for each. It checks no hash: that is what [Verify] does.
 type List struct {
 	b      []byte
-	text   string // b as a string, for paths
-	at     int    // where the next entry starts in b
-	count  int    // entries walked over
+	paths  strings.Builder // paths of the entries, so that they need few allocations
+	at     int             // where the next entry starts in b
+	count  int             // entries walked over
 	from   State
 	order  binary.ByteOrder
 	last   *template
+	first  string // user-defined template of the first entry of all, "" when it is another
 	custom []*template
 	entry  Entry
 	err    error
@@ -23,14 +25,7 @@ type List struct {
 
 // NewList starts at the beginning of b, whose first entry is the one that follows from (the zero State: the first of all).
 func NewList(b []byte, from State) *List {
-	l := walk(b, from)
-	l.text = string(b)
-	return l
-}
-
-// walk is NewList for callers that need no paths.
-func walk(b []byte, from State) *List {
-	l := &List{b: b, from: from}
+	l := &List{b: b, from: from, first: from.Template}
 	switch from.Order {
 	case LittleEndian:
 		l.order = binary.LittleEndian
@@ -50,6 +45,7 @@ func (l *List) Next() bool {
 		l.err = err
 		return false
 	}
+	l.entry = Entry{}
 	l.fill(&l.entry, r)
 	return true
 }
@@ -153,12 +149,34 @@ func (l *List) malformed(r record, format string, args ...any) error {
 	return fmt.Errorf("%w: entry %d at byte %d: %s", ErrMalformed, r.index, l.from.Offset+uint64(r.start), fmt.Sprintf(format, args...))
 }
 
-// fill makes the entry of a record. l.text must reach to the end of the record.
+// fill makes the entry of a record in e, which is zero. It sets field by field,
+// because copying a whole Entry costs more than parsing it.
 func (l *List) fill(e *Entry, r record) {
-	*e = Entry{
-		Index: r.index, Offset: int(l.from.Offset) + r.start, PCR: int(r.pcr),
-		TemplateHash: l.b[r.hash : r.hash+20 : r.hash+20], Template: r.tmpl.name, Data: l.b[r.data:r.end:r.end],
-	}
+	e.Index, e.Offset, e.PCR = r.index, int(l.from.Offset)+r.start, int(r.pcr)
+	e.TemplateHash = l.b[r.hash : r.hash+20 : r.hash+20]
+	e.Template = r.tmpl.name
+	e.Data = l.b[r.data:r.end:r.end]
 	e.Violation = [20]byte(e.TemplateHash) == [20]byte{}
-	e.fields(r.tmpl, l.text[r.data:r.end], l.order)
+	if r.tmpl.custom && r.index > 0 && r.tmpl.name != l.first && r.tmpl.problem == "" {
+		e.Problem = fmt.Sprintf("user-defined template %.80q is not that of the first entry", r.tmpl.name)
+		return
+	}
+	e.fields(r.tmpl, l)
+	if r.tmpl.custom && r.index == 0 && e.isAggregate() {
+		l.first = r.tmpl.name
+	}
+}
+
+// pathsChunk is the size of the buffers that hold paths.
+const pathsChunk = 64 << 10
+
+// path keeps b as a string. One buffer holds the paths of many entries.
+func (l *List) path(b []byte) string {
+	if l.paths.Cap()-l.paths.Len() < len(b) {
+		l.paths = strings.Builder{}
+		l.paths.Grow(max(len(b), min(pathsChunk, len(l.b)-l.at+len(b))))
+	}
+	l.paths.Write(b)
+	s := l.paths.String()
+	return s[len(s)-len(b):]
 }

@@ -28,6 +28,8 @@ type State struct {
 	// Aggregate is the boot aggregate, the first entry of the list: its algorithm and digest.
 	AggregateAlg tpm.Alg `cbor:"5,keyasint,omitempty"`
 	Aggregate    []byte  `cbor:"6,keyasint,omitempty"`
+	// Template is the template of the first entry when that is a user-defined one: the only user-defined one that counts.
+	Template string `cbor:"7,keyasint,omitempty"`
 }
 
 // Bank is PCR 10 of one bank at a State.
@@ -59,6 +61,17 @@ func (s State) PCR(alg tpm.Alg) []byte {
 		}
 	}
 	return nil
+}
+
+// SHA1Only reports whether nothing but SHA-1 stands behind the replay so far: a SHA-1 bank alone, or longer banks that the
+// kernel extends with padded SHA-1. Whoever can make SHA-1 collisions can then show another entry than the one measured.
+func (s State) SHA1Only() bool {
+	for _, b := range s.Banks {
+		if b.Alg != tpm.AlgSHA1 && b.Modes&ModeHash != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // check refuses a state that no Verify made, as a damaged store may hold.

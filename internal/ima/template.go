@@ -40,6 +40,7 @@ const maxFields = 15
 type template struct {
 	name    string
 	fields  []field
+	custom  bool   // user-defined: the name is the format
 	old     bool   // the template "ima", with a layout and a hash of its own
 	problem string // why the fields cannot be read; the entry is still replayed
 }
@@ -130,7 +131,7 @@ func (l *List) template(name []byte) *template {
 			return t
 		}
 	}
-	t := &template{name: string(name)}
+	t := &template{name: string(name), custom: true}
 	var err error
 	if t.fields, err = parseFormat(t.name); err != nil {
 		t.problem = err.Error()

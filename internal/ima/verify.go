@@ -34,10 +34,10 @@ func Verify(list []byte, from State, quoted map[tpm.Alg][]byte) (*Result, error)
 	if err != nil {
 		return nil, err
 	}
-	p := &pass{list: walk(list, from), banks: usual}
+	p := &pass{list: NewList(list, from), banks: usual}
 	err = p.run()
 	if err == nil && !p.matched && all != nil {
-		p = &pass{list: walk(list, from), banks: all, checked: true}
+		p = &pass{list: NewList(list, from), banks: all, checked: true}
 		err = p.run()
 	}
 	if err != nil {
@@ -95,10 +95,9 @@ type pass struct {
 	banks   []*bank
 	checked bool // template hashes were checked by an earlier pass
 	matched bool
-	count   int // entries replayed
-	end     int // bytes replayed
-	modes   []Modes
-	alone   string // a bank that had its quoted value at an entry where another had not
+	count   int   // entries replayed
+	end     int   // bytes replayed
+	alone   *bank // a bank that had its quoted value at an entry where another had not
 }
 
 // run replays until every bank has its quoted value. A value cannot come again later: that would be a cycle in a chain of hashes.
@@ -135,24 +134,18 @@ func (p *pass) match() bool {
 	for _, b := range p.banks {
 		if b.matches() != 0 {
 			n++
-			p.alone = b.alg.String()
+			p.alone = b
 		}
 	}
-	if n != len(p.banks) {
-		return false
-	}
-	p.matched = true
-	for _, b := range p.banks {
-		p.modes = append(p.modes, b.matches())
-	}
-	return true
+	p.matched = n == len(p.banks)
+	return p.matched
 }
 
 // explain says what can be known of a list that does not reach the quoted value: not which entry is wrong, because a hash
 // chain does not tell.
 func (p *pass) explain() error {
-	if p.alone != "" {
-		return fmt.Errorf("%w: bank %s reaches its value, another bank does not at the same entry", ErrNoPrefix, p.alone)
+	if p.alone != nil {
+		return fmt.Errorf("%w: bank %v reaches its value, another bank does not at the same entry", ErrNoPrefix, p.alone.alg)
 	}
 	from := p.list.from
 	if from.Entries > 0 {
@@ -194,11 +187,12 @@ func (res *Result) advance(p *pass, l *List) {
 	s.Offset += uint64(p.end)
 	s.Order = l.byteOrder()
 	s.Banks = nil
-	for i, b := range p.banks {
-		s.Banks = append(s.Banks, Bank{Alg: b.alg, Modes: p.modes[i], Value: bytes.Clone(b.want[:b.size])})
+	for _, b := range p.banks {
+		s.Banks = append(s.Banks, Bank{Alg: b.alg, Modes: b.matches(), Value: bytes.Clone(b.want[:b.size])})
 	}
-	if e := &res.Entries[0]; first && e.Path == AggregateName && e.Problem == "" && !e.Violation {
+	if e := &res.Entries[0]; first && e.isAggregate() {
 		res.Aggregate = e
 		s.AggregateAlg, s.Aggregate = e.Alg, bytes.Clone(e.Digest)
+		s.Template = l.first
 	}
 }
