@@ -15,17 +15,11 @@ import (
 
 // Algorithms that occur inside public areas and nowhere else (part 2, 6.3).
 const (
-	algAES    Alg = 0x0006
-	algSM4    Alg = 0x0013
-	algRSAES  Alg = 0x0015
-	algOAEP   Alg = 0x0017
-	algECDH   Alg = 0x0019
-	algECDAA  Alg = 0x001A
-	algSM2    Alg = 0x001B
-	algSchnor Alg = 0x001C
-	algECMQV  Alg = 0x001D
-	algCaml   Alg = 0x0026
-	algCFB    Alg = 0x0043
+	algAES   Alg = 0x0006
+	algRSAES Alg = 0x0015
+	algOAEP  Alg = 0x0017
+	algECDH  Alg = 0x0019
+	algCFB   Alg = 0x0043
 )
 
 // Public is a public key with what its TPM says about it (TPMT_PUBLIC, part 2, 12.2.4). A key from PEM has only Type and Key.
@@ -92,7 +86,7 @@ func (p *Public) decode(w *wire) {
 		p.rsaKey(w)
 	case AlgECC:
 		p.symmetric(w)
-		p.scheme(w, AlgECDSA, algECDH, algECDAA, algSM2, algSchnor, algECMQV)
+		p.scheme(w, AlgECDSA, algECDH)
 		p.eccKey(w)
 	default:
 		if w.err == nil {
@@ -105,7 +99,7 @@ func (p *Public) decode(w *wire) {
 func (p *Public) symmetric(w *wire) {
 	switch p.SymAlg = w.alg(); p.SymAlg {
 	case AlgNull:
-	case algAES, algSM4, algCaml:
+	case algAES:
 		p.SymBits = w.u16()
 		p.SymMode = w.alg()
 	default:
@@ -124,9 +118,6 @@ func (p *Public) scheme(w *wire, allowed ...Alg) {
 			continue
 		}
 		p.SchemeHash = w.alg()
-		if a == algECDAA {
-			w.u16() // count
-		}
 		return
 	}
 	w.fail(fmt.Errorf("%w: scheme %v of a key of type %v", ErrUnsupported, p.SchemeAlg, p.Type))
@@ -157,8 +148,8 @@ func (p *Public) rsaKey(w *wire) {
 
 func (p *Public) eccKey(w *wire) {
 	curveID := w.u16()
-	if kdf := w.alg(); kdf != AlgNull {
-		w.alg() // its hash
+	if kdf := w.alg(); w.err == nil && kdf != AlgNull { // no command of a TPM uses one yet (part 2, 12.2.3.6)
+		w.fail(fmt.Errorf("%w: key derivation %v of a curve key", ErrUnsupported, kdf))
 	}
 	x := w.sized(maxCoordinate)
 	y := w.sized(maxCoordinate)
