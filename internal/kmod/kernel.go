@@ -49,6 +49,11 @@ func isBzImage(b []byte) bool {
 	return len(b) >= setupEnd && string(b[setupMagic:setupMagic+4]) == "HdrS"
 }
 
+// IsKernel reports whether b begins like a Linux boot image: a bzImage (x86) or an EFI zboot image.
+func IsKernel(b []byte) bool { return isBzImage(b) || isZboot(b) }
+
+func isZboot(b []byte) bool { return len(b) >= 32 && string(b[:2]) == "MZ" && string(b[4:8]) == "zimg" }
+
 func findPayload(b []byte) ([]byte, error) {
 	switch {
 	case isBzImage(b):
@@ -61,7 +66,7 @@ func findPayload(b []byte) ([]byte, error) {
 		}
 		off := (sects+1)*sectorSize + uint64(binary.LittleEndian.Uint32(b[payloadOffset:]))
 		return cut(b, off, uint64(binary.LittleEndian.Uint32(b[payloadLength:])))
-	case len(b) >= 32 && string(b[:2]) == "MZ" && string(b[4:8]) == "zimg":
+	case isZboot(b):
 		return cut(b, uint64(binary.LittleEndian.Uint32(b[8:])), uint64(binary.LittleEndian.Uint32(b[12:])))
 	case bytes.HasPrefix(b, []byte{0x1f, 0x8b}):
 		return b, nil

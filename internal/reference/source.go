@@ -76,6 +76,7 @@ type Certificate struct {
 	Subject string `json:"subject"`
 	SHA256  string `json:"sha256"` // of the DER, hexadecimal
 	DER     []byte `json:"der"`
+	File    string `json:"file,omitempty"` // file it was read from, when the source was a folder
 }
 
 // Firmware is an accepted firmware: the digests of the events of a PCR, in order, by bank.
@@ -113,7 +114,9 @@ type Signature struct {
 
 // Revoked is one revoked image or certificate, with the name that the publisher gives it.
 type Revoked struct {
-	Type string `json:"type"` // "sha256" (Authenticode digest), "x509" (SHA-256 of the DER)
+	// Type is "sha256" (Authenticode digest), "x509" (SHA-256 of the DER), another type of package uefi with its hash, or "svn": not a
+	// hash but the least security version of a Windows boot manager, which other firmware cannot match.
+	Type string `json:"type"`
 	Hash string `json:"hash"`
 	Name string `json:"name,omitempty"`
 }
