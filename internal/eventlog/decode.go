@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -43,7 +44,11 @@ func (e *Event) IsVariable() bool {
 	return false
 }
 
-// Variable decodes an EV_EFI_VARIABLE_* event. The data must end with the variable.
+// authoritySlack is how many bytes old shims log behind the end of an authority variable.
+const authoritySlack = 16
+
+// Variable decodes an EV_EFI_VARIABLE_* event. The data must end with the variable, but for EV_EFI_VARIABLE_AUTHORITY, where shim before 15.4 logs
+// up to 16 bytes more.
 func (e *Event) Variable() (*Variable, error) {
 	if !e.IsVariable() {
 		return nil, e.wrongType("UEFI variable")
@@ -54,14 +59,18 @@ func (e *Event) Variable() (*Variable, error) {
 	}
 	chars, size := binary.LittleEndian.Uint64(d[16:]), binary.LittleEndian.Uint64(d[24:])
 	body := d[32:]
-	if chars > uint64(len(body))/2 || size != uint64(len(body))-2*chars {
+	slack := uint64(0)
+	if e.Type == EFIVariableAuthority {
+		slack = authoritySlack
+	}
+	if chars > uint64(len(body))/2 || size > uint64(len(body))-2*chars || size+slack < uint64(len(body))-2*chars {
 		return nil, e.badData("name of %d characters and %d bytes of data in %d bytes", chars, size, len(body))
 	}
 	name, ok := utf16Text(body[:2*chars])
 	if !ok {
 		return nil, e.badData("name of the variable is not UTF-16 text")
 	}
-	return &Variable{GUID: guid(d), Name: name, Data: body[2*chars:]}, nil
+	return &Variable{GUID: guid(d), Name: name, Data: body[2*chars : 2*chars+size]}, nil
 }
 
 // Blob is a measured piece of memory, or a list of firmware tables (PFP 10.2.3, 10.2.4).
@@ -78,7 +87,7 @@ type Table struct {
 	Address uint64
 }
 
-// FirmwareBlob decodes EV_EFI_PLATFORM_FIRMWARE_BLOB and BLOB2, and EV_EFI_HANDOFF_TABLES and TABLES2. The digest covers what stands at that
+// FirmwareBlob decodes EV_EFI_PLATFORM_FIRMWARE_BLOB and BLOB2, EV_EFI_HANDOFF_TABLES and TABLES2, and EV_POST_CODE where it's no text. The digest covers what stands at that
 // address, not this data.
 func (e *Event) FirmwareBlob() (*Blob, error) {
 	d, out := e.Data, &Blob{}
@@ -91,7 +100,7 @@ func (e *Event) FirmwareBlob() (*Blob, error) {
 		if n := len(out.Description); n > 0 && out.Description[n-1] == 0 {
 			out.Description = out.Description[:n-1]
 		}
-	case EFIPlatformFirmwareBlob, EFIHandoffTables:
+	case EFIPlatformFirmwareBlob, EFIHandoffTables, PostCode:
 	default:
 		return nil, e.wrongType("firmware blob")
 	}
@@ -193,21 +202,33 @@ func (e *Event) Separator() (SeparatorKind, error) {
 	return SeparatorOther, nil
 }
 
+// localitySignature opens a StartupLocality event.
+var localitySignature = []byte("StartupLocality\x00")
+
+// StartupLocality decodes an EV_NO_ACTION event that tells the locality of TPM2_Startup (TCG_EfiStartupLocalityEvent, PFP 10.4.5.3); false for any
+// other event. Parse has checked place and value of the one in Log.Events.
+func (e *Event) StartupLocality() (int, bool) {
+	if e.Type != NoAction || len(e.Data) != len(localitySignature)+1 || !bytes.HasPrefix(e.Data, localitySignature) {
+		return NoLocality, false
+	}
+	return int(e.Data[len(localitySignature)]), true
+}
+
 // ActionText returns the text of an EV_EFI_ACTION or EV_ACTION event.
 func (e *Event) ActionText() (string, error) {
 	if e.Type != EFIAction && e.Type != Action {
 		return "", e.wrongType("action")
 	}
-	return e.text()
+	return e.Text()
 }
 
-// PostCodeText returns the text of an EV_POST_CODE or EV_POST_CODE2 event ("ACPI DATA", "BIS CODE"). Newer firmware writes an address and a
-// length there instead, which is ErrData.
+// PostCodeText returns the text of an EV_POST_CODE or EV_POST_CODE2 event ("ACPI DATA", "BIS CODE"). Where firmware logs an address and a
+// length instead, it's ErrData: see FirmwareBlob.
 func (e *Event) PostCodeText() (string, error) {
 	if e.Type != PostCode && e.Type != PostCode2 {
 		return "", e.wrongType("POST code")
 	}
-	return e.text()
+	return e.Text()
 }
 
 // SCRTMVersion returns the version in an EV_S_CRTM_VERSION event: text in UTF-16 or UTF-8, else (a GUID, a number) its bytes in hexadecimal.
@@ -215,14 +236,14 @@ func (e *Event) SCRTMVersion() (string, error) {
 	if e.Type != SCRTMVersion {
 		return "", e.wrongType("S-CRTM version")
 	}
-	if s, err := e.text(); err == nil && printable(s) {
+	if s, err := e.Text(); err == nil && printable(s) {
 		return s, nil
 	}
 	return fmt.Sprintf("%x", e.Data), nil
 }
 
-// text decodes data that is a UTF-8 or UTF-16 string.
-func (e *Event) text() (string, error) {
+// Text decodes data that is a UTF-8 or UTF-16 string, whatever the type; its final NUL is left out. It may hold any character: quote it before showing it.
+func (e *Event) Text() (string, error) {
 	if looksUTF16(e.Data) {
 		if s, ok := utf16Text(e.Data); ok {
 			return s, nil

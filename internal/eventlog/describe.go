@@ -36,7 +36,12 @@ func gist(e *Event) string {
 		}
 	}
 	switch e.Type {
-	case EFIPlatformFirmwareBlob, EFIPlatformFirmwareBlob2, EFIHandoffTables, EFIHandoffTables2:
+	case NoAction:
+		if l, ok := e.StartupLocality(); ok {
+			return fmt.Sprintf("StartupLocality %d", l)
+		}
+		return noActionGist(e.Data)
+	case EFIPlatformFirmwareBlob, PostCode, EFIPlatformFirmwareBlob2, EFIHandoffTables, EFIHandoffTables2:
 		return blobGist(e)
 	case Separator:
 		k, _ := e.Separator()
@@ -58,6 +63,21 @@ func gist(e *Event) string {
 		return show(v)
 	}
 	return showBytes(e.Data)
+}
+
+// noActionGist shows the signature that such an event starts with, as "SP800-155 Event3".
+func noActionGist(d []byte) string {
+	text := d[:min(len(d), 16)]
+	for i, c := range text {
+		if c < ' ' || c > '~' {
+			text = text[:i]
+			break
+		}
+	}
+	if len(text) < 4 {
+		return showBytes(d)
+	}
+	return string(text)
 }
 
 func blobGist(e *Event) string {

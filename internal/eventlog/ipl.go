@@ -28,10 +28,24 @@ type IPL struct {
 	Section bool
 }
 
+// grubPrefixes are GRUB's own, and those of Red Hat's GRUB before it (RHEL 8).
 var grubPrefixes = []struct{ prefix, kind string }{
 	{"grub_cmd: ", KindGRUBCommand},
 	{"kernel_cmdline: ", KindGRUBKernelCmdline},
 	{"module_cmdline: ", KindGRUBModuleCmdline},
+	{"grub_cmd ", KindGRUBCommand},
+	{"grub_kernel_cmdline ", KindGRUBKernelCmdline},
+	{"grub_module_cmdline ", KindGRUBModuleCmdline},
+}
+
+// cutGRUBPrefix returns what follows GRUB's prefix, and the kind that the prefix tells.
+func cutGRUBPrefix(text string) (rest, kind string, ok bool) {
+	for _, p := range grubPrefixes {
+		if rest, ok := strings.CutPrefix(text, p.prefix); ok {
+			return rest, p.kind, true
+		}
+	}
+	return "", "", false
 }
 
 // IPL decodes an EV_IPL event. Bytes that are no text are ErrData.
@@ -40,7 +54,7 @@ func (e *Event) IPL() (*IPL, error) {
 		return nil, e.wrongType("IPL event")
 	}
 	wide := looksUTF16(e.Data)
-	text, err := e.text()
+	text, err := e.Text()
 	if err != nil {
 		return nil, err
 	}
@@ -49,11 +63,8 @@ func (e *Event) IPL() (*IPL, error) {
 	case wide && (e.PCR == 8 || e.PCR >= 11 && e.PCR <= 13):
 		out.Kind, out.Section = KindSystemd, e.PCR == 11 && strings.HasPrefix(text, ".")
 	case e.PCR == 8:
-		for _, p := range grubPrefixes {
-			if rest, ok := strings.CutPrefix(text, p.prefix); ok {
-				out.Kind, out.Text = p.kind, rest
-				break
-			}
+		if rest, kind, ok := cutGRUBPrefix(text); ok {
+			out.Kind, out.Text = kind, rest
 		}
 	case e.PCR == 9:
 		out.Kind = KindGRUBFile
@@ -65,14 +76,12 @@ func (e *Event) IPL() (*IPL, error) {
 
 // iplPreimages returns what the digest of an EV_IPL event may have been taken over.
 func (e *Event) iplPreimages() [][]byte {
-	out := [][]byte{e.Data}
 	text := bytes.TrimSuffix(e.Data, []byte{0})
-	out = append(out, text)
+	out := [][]byte{e.Data, text}
 	if e.PCR == 8 {
-		for _, p := range grubPrefixes {
-			if rest, ok := bytes.CutPrefix(text, []byte(p.prefix)); ok {
-				out = append(out, rest)
-			}
+		if rest, _, ok := cutGRUBPrefix(string(text)); ok {
+			// Red Hat's older GRUB measured the final NUL too.
+			out = append(out, []byte(rest), append([]byte(rest), 0))
 		}
 	}
 	if looksUTF16(e.Data) {

@@ -58,9 +58,12 @@ func (e *Event) Measures() Measured {
 	case PostCode, PostCode2, SCRTMContents, CPUMicrocode, NonhostCode, NonhostConfig, EFIHCRTM, CompactHash, EFISPDMFirmwareBlob,
 		EFISPDMFirmwareConfig, IPLPartitionData, PrebootCert, EFISPDMDevicePolicy, EFISPDMDeviceAuthority:
 		return MeasuresContent
-	case Separator, Action, EFIAction, SCRTMVersion, PlatformConfigFlags, TableOfDevices, NonhostInfo, OmitBootDeviceEvents,
-		EFIVariableDriverConfig, EFIVariableBoot, EFIVariableBoot2, EFIVariableAuthority, EFIGPT, EFIGPT2:
+	case Separator, Action, EFIAction, SCRTMVersion, OmitBootDeviceEvents, EFIVariableDriverConfig, EFIVariableBoot,
+		EFIVariableBoot2, EFIVariableAuthority, EFIGPT, EFIGPT2:
 		return MeasuresData
+	case PlatformConfigFlags, TableOfDevices, NonhostInfo:
+		// The vendor decides; some measure tables and log their name ("ACPI DATA").
+		return e.dataOrContent()
 	case EventTag:
 		if t, err := e.TaggedEvent(); err == nil && (t.ID == TagInitrd || t.ID == TagLoadOptions) {
 			return MeasuresContent
@@ -87,10 +90,16 @@ func (e *Event) iplMeasures() Measured {
 		return MeasuresContent
 	case ipl.Section:
 		// Name and content events look alike but for the digest.
-		for _, d := range e.Digests {
-			if !e.DataMatches(d.Alg) {
-				return MeasuresContent
-			}
+		return e.dataOrContent()
+	}
+	return MeasuresData
+}
+
+// dataOrContent lets the digests decide where the type leaves it open.
+func (e *Event) dataOrContent() Measured {
+	for _, d := range e.Digests {
+		if !e.DataMatches(d.Alg) {
+			return MeasuresContent
 		}
 	}
 	return MeasuresData
@@ -116,6 +125,10 @@ func (e *Event) DataMatches(a tpm.Alg) bool {
 	case EventTag:
 		t, err := e.TaggedEvent()
 		return e.hashes(a, e.Data) || err == nil && e.hashes(a, t.Data)
+	case EFIVariableAuthority:
+		// Shim before 15.4 logs a byte more than it hashes, behind the end of the variable.
+		n := len(e.Data)
+		return e.hashes(a, e.Data) || n > 0 && e.hashes(a, e.Data[:n-1])
 	case EFIVariableBoot, EFIVariableBoot2:
 		return e.hashes(a, e.Data) || e.VariableDataMatches(a)
 	}

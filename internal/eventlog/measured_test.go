@@ -2,6 +2,7 @@ package eventlog_test
 
 import (
 	"crypto/sha256"
+	"slices"
 	"testing"
 	"unicode/utf16"
 
@@ -65,7 +66,11 @@ func TestDataMatches(t *testing.T) {
 		{"boot variable, value only", 1, eventlog.EFIVariableBoot, secureBoot, []byte{1}, true, eventlog.MeasuresData},
 		{"boot variable altered", 1, eventlog.EFIVariableBoot2, secureBoot, []byte{0}, false, eventlog.MeasuresData},
 		{"GRUB command", 8, eventlog.IPLType, []byte("grub_cmd: boot\x00"), []byte("boot"), true, eventlog.MeasuresData},
-		{"GRUB command with NUL measured", 8, eventlog.IPLType, []byte("grub_cmd: boot\x00"), []byte("boot\x00"), false, eventlog.MeasuresData},
+		{"RHEL 8 command", 8, eventlog.IPLType, []byte("grub_cmd boot\x00"), []byte("boot\x00"), true, eventlog.MeasuresData},
+		{"RHEL 8 command altered", 8, eventlog.IPLType, []byte("grub_cmd boot\x00"), []byte("exit\x00"), false, eventlog.MeasuresData},
+		{"old shim's authority", 7, eventlog.EFIVariableAuthority, append(slices.Clone(secureBoot), 0, 0, 0, 7), append(slices.Clone(secureBoot), 0, 0, 0), true, eventlog.MeasuresData},
+		{"ACPI tables", 1, eventlog.PlatformConfigFlags, []byte("ACPI DATA"), []byte("FACP"), false, eventlog.MeasuresContent},
+		{"platform flags", 1, eventlog.PlatformConfigFlags, []byte("flags"), []byte("flags"), true, eventlog.MeasuresData},
 		{"GRUB command altered", 8, eventlog.IPLType, []byte("grub_cmd: boot\x00"), []byte("exit"), false, eventlog.MeasuresData},
 		{"kernel command line", 8, eventlog.IPLType, []byte("kernel_cmdline: /vmlinuz quiet\x00"), []byte("/vmlinuz quiet"), true, eventlog.MeasuresData},
 		{"module command line", 8, eventlog.IPLType, []byte("module_cmdline: /xen\x00"), []byte("/xen"), true, eventlog.MeasuresData},

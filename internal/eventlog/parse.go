@@ -56,8 +56,10 @@ func Parse(b []byte) (*Log, error) {
 	if len(b) > MaxLog {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(b), MaxLog)
 	}
-	p := &parser{buf: b, tail: tail(b), log: &Log{
-		Locality: NoLocality, Algs: []tpm.Alg{tpm.AlgSHA1}, Events: make([]Event, 0, 64),
+	// Real events take some 300 bytes each: with this guess the list seldom grows, and a hostile log gains nothing by it.
+	guess := min(len(b)/256+16, MaxEvents)
+	p := &parser{buf: b, tail: tail(b), guess: guess, log: &Log{
+		Locality: NoLocality, Algs: []tpm.Alg{tpm.AlgSHA1}, Events: make([]Event, 0, guess),
 	}}
 	for p.off < len(b) {
 		start := p.off
@@ -79,6 +81,7 @@ type parser struct {
 	buf   []byte
 	off   int
 	tail  int // where the padding starts, if there is any
+	guess int // number of events
 	log   *Log
 	banks []bank
 	// arena is the unused part of a block of digests: one allocation serves many events.
@@ -208,7 +211,7 @@ func (p *parser) bank(a tpm.Alg) int {
 // room returns an empty slice for n digests, cut from the arena so that appending n never reaches a neighbour.
 func (p *parser) room(n int) []Digest {
 	if len(p.arena) < n {
-		p.arena = make([]Digest, 64*n)
+		p.arena = make([]Digest, max(n, max(p.guess-len(p.log.Events), 16)*len(p.log.Algs)))
 	}
 	list := p.arena[:0:n]
 	p.arena = p.arena[n:]
@@ -248,12 +251,11 @@ func (p *parser) inspect(e *Event) error {
 	return nil
 }
 
-var localitySignature = []byte("StartupLocality\x00")
-
 // startupLocality takes the locality of TPM2_Startup (PFP 10.4.5.3).
 func (p *parser) startupLocality(e *Event) error {
+	l, ok := e.StartupLocality()
 	switch {
-	case len(e.Data) != len(localitySignature)+1:
+	case !ok:
 		return fmt.Errorf("%w: %d bytes, want %d", ErrLocality, len(e.Data), len(localitySignature)+1)
 	case e.PCR != 0:
 		return fmt.Errorf("%w: in PCR %d, want PCR 0", ErrLocality, e.PCR)
@@ -261,9 +263,7 @@ func (p *parser) startupLocality(e *Event) error {
 		return fmt.Errorf("%w: a second one", ErrLocality)
 	case p.measured:
 		return fmt.Errorf("%w: it comes after a measurement into PCR 0", ErrLocality)
-	}
-	l := int(e.Data[len(localitySignature)])
-	if l != 0 && l != 3 && l != 4 {
+	case l != 0 && l != 3 && l != 4:
 		return fmt.Errorf("%w: locality %d, want 0, 3 or 4", ErrLocality, l)
 	}
 	p.locality, p.log.Locality = true, l
