@@ -78,13 +78,13 @@ func commands(text string) []string {
 }
 
 // programs are those whose documented commands are tried; each must be built with cobra, whose help names what it understood.
-var programs = []string{"touchstone"}
+var programs = []string{"touchstone", "trust-agent", "aias"}
 
 // TestDocumentedCommands: each command, and each flag on it, that a document names is known to the program.
 func TestDocumentedCommands(t *testing.T) {
 	dir := t.TempDir()
 	for _, prog := range programs {
-		if _, err := os.Stat("cmd/" + prog); err != nil {
+		if _, err := os.Stat("cmd/" + prog + "/main.go"); err != nil {
 			t.Logf("cmd/%s is not there: its documented commands cannot be compared", prog)
 			continue
 		}
