@@ -67,7 +67,7 @@ var dependencies = map[string]string{
 	"github.com/prometheus/client_golang": "metrics",
 	"sigs.k8s.io/yaml":                    "policies and configuration: YAML with JSON's rules",
 	"github.com/klauspost/compress":       "zstd in Debian packages and kernel images",
-	"github.com/ulikunitz/xz":             "xz in Debian packages, kernel images and modules",
+	"github.com/therootcompany/xz":        "xz in Debian packages, kernel images and modules",
 	"github.com/google/go-cmp":            "differences in test messages",
 	"golang.org/x/sys":                    "system calls of the agent",
 	"golang.org/x/term":                   "terminal width",
