@@ -1,0 +1,324 @@
+package appraisal
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"touchstone.dev/touchstone/internal/claims"
+	"touchstone.dev/touchstone/internal/policy"
+	"touchstone.dev/touchstone/internal/tpm"
+)
+
+// Level 4: are kernel, command line, initrd and every loaded driver signed or known? Is lockdown on?
+var kernelRules = []rule{
+	{"kernel.log", kernelLog},
+	{"kernel.image", kernelImage},
+	{"kernel.file", kernelFile},
+	{"kernel.command-line", kernelCommandLine},
+	{"kernel.initrd", kernelInitrd},
+	{"kernel.lockdown", kernelLockdown},
+	{"kernel.module-signatures", kernelModuleSignatures},
+	{"kernel.taint", kernelTaint},
+	{RuleModules, kernelModules},
+}
+
+// RuleModules is the only rule of levels 1 to 4 that looks at the IMA list.
+const RuleModules = "kernel.modules"
+
+func kernelLog(in *Input) []Finding { return in.checkPCRs(8, 9, 11, 12, 13) }
+
+// kernelImage: the kernel that PCR 4 holds is known, or (images: signed) let in by a trusted authority.
+func kernelImage(in *Input) []Finding {
+	if f, bad := in.unproven("the kernel cannot be told", 4, 8); bad {
+		return one(f)
+	}
+	var out []Finding
+	seen := make(map[string]bool)
+	for _, im := range in.images() {
+		if !im.kernel || seen[string(im.Digest)] {
+			continue
+		}
+		seen[string(im.Digest)] = true // shim and the firmware each measure it
+		f := in.judgeImage(im, "kernel", in.Policy.Spec.Kernel.Images)
+		if f.Status == Fail {
+			f.Cause = "the kernel was updated or put back to an older one whose package is not imported, or it was replaced"
+			f.Remedy = "if the package is genuine: touchstone reference import linux-image-....deb; else boot the approved kernel"
+		}
+		out = append(out, f)
+	}
+	if len(out) == 0 {
+		return one(unknown("no image of PCR 4 is known to be a kernel").because(
+			"a unified kernel image that is not imported, or a boot loader that measures no kernel", "touchstone reference import the package or image that was booted"))
+	}
+	return out
+}
+
+// kernelRelease returns the release of the kernels that were booted as far as the references know them.
+func (in *Input) kernelReleases() []string {
+	var out []string
+	if !in.Claims.Proves(4) {
+		return nil
+	}
+	for _, im := range in.images() {
+		if im.kernel && im.ref != nil && im.ref.Kernel != "" && !slices.Contains(out, im.ref.Kernel) {
+			out = append(out, im.ref.Kernel)
+		}
+	}
+	return out
+}
+
+// kernelFile: the file that GRUB loaded as kernel is the one of the package, signature included: the Authenticode digest of PCR 4 leaves the
+// signature out.
+func kernelFile(in *Input) []Finding {
+	load, f, ok := in.grubLoad()
+	if !ok {
+		return one(f)
+	}
+	if load == nil {
+		return one(Finding{Status: Pass, Provenance: string(in.Claims.Provenance(8, 9)), Message: "the kernel was not loaded by GRUB"})
+	}
+	if in.Policy.Spec.Kernel.Images == "signed" {
+		return one(pass(claims.Proven, "GRUB loaded %s (the policy does not compare the file)", load.Kernel.Name).at(load.Kernel.Event))
+	}
+	if ref, ok := in.References.ImageFile(load.Kernel.Digest); ok && in.Claims.Bank == tpm.AlgSHA256 {
+		return one(pass(claims.Proven, "GRUB loaded %s of %s as kernel", ref.Path, ref.Source).at(load.Kernel.Event))
+	}
+	if in.Claims.Bank != tpm.AlgSHA256 {
+		return one(unknown("the kernel's file cannot be told in bank %v", in.Claims.Bank).because("references hold SHA-256 of files", "activate the SHA-256 bank"))
+	}
+	return one(fail(claims.Proven, "the kernel's file is not the one of an imported package").at(load.Kernel.Event).expect("a vmlinuz of an imported package", hex.EncodeToString(load.Kernel.Digest)).because(
+		"another kernel, or the same kernel signed again with another key", "reinstall the kernel's package, or import the one that is in use"))
+}
+
+// grubLoad returns what GRUB loaded; nil when GRUB loaded no kernel. ok is false when that cannot be told, and the finding says why.
+func (in *Input) grubLoad() (load *claims.GRUBLoad, f Finding, ok bool) {
+	if f, bad := in.unproven("what GRUB loaded cannot be told", 8, 9); bad {
+		return nil, f, false
+	}
+	load = in.Claims.Boot.GRUBLoad()
+	if load != nil && load.Problem != "" {
+		return nil, unknown("%s", load.Problem).at(load.Command.Event).because("grub.cfg loads files in an unusual order, or the log was altered",
+			"let grub.cfg load the kernel, then the initrd, then boot, with nothing between"), false
+	}
+	return load, Finding{}, true
+}
+
+// kernelCommandLine: every text that may be the kernel's command line has the required words, none of the forbidden ones and, where the policy
+// lists them, only allowed ones.
+func kernelCommandLine(in *Input) []Finding {
+	lines, prov, f, ok := in.commandLines()
+	if !ok {
+		return one(f)
+	}
+	var out []Finding
+	for i, l := range lines {
+		if i > 0 && slices.ContainsFunc(lines[:i], func(o claims.Text) bool { return o.Text == l.Text }) {
+			continue
+		}
+		out = append(out, judgeCommandLine(l, prov, &in.Policy.Spec.Kernel.CommandLine)...)
+	}
+	out = append(out, in.runningCommandLine(lines)...)
+	if !slices.ContainsFunc(out, func(f Finding) bool { return f.Status != Pass }) {
+		out = one(pass(prov, "command line: %s", lines[0].Text).at(lines[0].Event))
+	}
+	return out
+}
+
+// commandLines returns the candidates: GRUB's (PCR 8), or the claimed one where a digest proves it: the .cmdline section of a unified kernel image
+// (PCR 11), or the load options that the kernel's EFI stub measured (PCR 9).
+func (in *Input) commandLines() ([]claims.Text, claims.Provenance, Finding, bool) {
+	f, bad := in.unproven("the command line cannot be told", 8)
+	if bad {
+		return nil, "", f, false
+	}
+	if lines := in.Claims.Boot.AllCommandLines(); len(lines) > 0 {
+		return lines, claims.Proven, Finding{}, true
+	}
+	said := in.Claims.Facts.CommandLine
+	if said == "" {
+		return nil, "", unknown("no command line was measured as text, and the worker did not say its own"), false
+	}
+	b := in.Claims.Boot
+	if in.Claims.Proves(9) {
+		for i := range b.StubTags {
+			t := &b.StubTags[i]
+			if t.Name == claims.StubLoadOptions && (hashes(b.Bank, utf16NUL(said), t.Digest) || hashes(b.Bank, utf16NUL(said+" "), t.Digest)) {
+				return []claims.Text{{Event: t.Event, Text: said}}, claims.Proven, Finding{}, true
+			}
+		}
+	}
+	if in.Claims.Proves(11) && len(b.StubExtra) == 0 {
+		for i := range b.Sections {
+			t := &b.Sections[i]
+			if t.Name == ".cmdline" && (hashes(b.Bank, []byte(said), t.Digest) || hashes(b.Bank, []byte(said+"\n"), t.Digest) || hashes(b.Bank, []byte(said+"\x00"), t.Digest)) {
+				return []claims.Text{{Event: t.Event, Text: said}}, claims.Proven, Finding{}, true
+			}
+		}
+	}
+	return nil, "", unknown("the command line is known only from what the worker says").expect("a measured command line", said), false
+}
+
+func judgeCommandLine(l claims.Text, prov claims.Provenance, want *policy.CommandLine) []Finding {
+	words := claims.Words(l.Text)
+	var out []Finding
+	add := func(expected, observed, format string, a ...any) {
+		out = append(out, fail(prov, format, a...).at(l.Event).expect(expected, observed).because(
+			"grub.cfg or the boot entry was edited, or a person edited the entry at the console", "restore the command line (/etc/default/grub, update-grub) and reboot, or change the policy"))
+	}
+	for _, r := range want.Required {
+		if !slices.ContainsFunc(words, func(w string) bool { return policy.Match(r, w) }) {
+			add(r, l.Text, "the command line lacks %s", r)
+		}
+	}
+	for _, w := range words {
+		switch {
+		case policy.MatchAny(want.Forbidden, w):
+			add("not "+w, w, "the command line has the forbidden word %s", w)
+		case len(want.Allowed) > 0 && !policy.MatchAny(want.Allowed, w):
+			add("only allowed words", w, "the command line has the word %s, which is not allowed", w)
+		}
+	}
+	if out == nil {
+		out = one(pass(prov, "command line: %s", l.Text).at(l.Event))
+	}
+	return out
+}
+
+// runningCommandLine holds what the running kernel says against what was measured: another one means that a kernel was started by kexec, or that
+// the worker does not tell the truth.
+func (in *Input) runningCommandLine(measured []claims.Text) []Finding {
+	said := claims.Words(in.Claims.Facts.CommandLine)
+	if len(said) == 0 {
+		return nil
+	}
+	if strings.HasPrefix(said[0], "BOOT_IMAGE=") {
+		said = said[1:]
+	}
+	for _, m := range measured {
+		w := claims.Words(m.Text)
+		if len(w) > 0 && strings.HasPrefix(w[0], "BOOT_IMAGE=") {
+			w = w[1:]
+		}
+		if slices.Equal(w, said) {
+			return nil
+		}
+	}
+	return one(fail(claims.Claimed, "the running kernel says another command line than the measured one").expect(measured[len(measured)-1].Text, in.Claims.Facts.CommandLine).because(
+		"another kernel was started by kexec, or the facts are of another boot", "reboot the worker through its firmware"))
+}
+
+// kernelInitrd: each initrd that GRUB loaded is known by the SHA-256 of its file.
+func kernelInitrd(in *Input) []Finding {
+	load, f, ok := in.grubLoad()
+	if !ok {
+		return one(f)
+	}
+	if load == nil {
+		return one(in.ukiInitrd())
+	}
+	if in.Policy.Spec.Kernel.Initrd == "any" {
+		return one(pass(claims.Proven, "%d initrd files (the policy does not compare them)", len(load.Initrds)))
+	}
+	var out []Finding
+	for i := range load.Initrds {
+		rd := &load.Initrds[i]
+		if ref, ok := in.References.File(in.Claims.Bank, rd.Digest); ok {
+			out = append(out, pass(claims.Proven, "initrd %s is %s of %s", rd.Name, ref.Path, ref.Source).at(rd.Event))
+			continue
+		}
+		out = append(out, fail(claims.Proven, "unknown initrd %s", rd.Name).at(rd.Event).expect("an imported initrd", hex.EncodeToString(rd.Digest)).because(
+			"the initrd was rebuilt (an update of the kernel or of a tool in it), or tampered with",
+			"check it, then import its digest: sha256sum FILE > initrd.sha256; touchstone reference import initrd.sha256"))
+	}
+	if len(out) == 0 {
+		out = one(pass(claims.Proven, "the kernel was started without initrd"))
+	}
+	return out
+}
+
+// ukiInitrd: the initrd of a unified kernel image is part of the image, unless the kernel's EFI stub measured another.
+func (in *Input) ukiInitrd() Finding {
+	for _, im := range in.images() {
+		if im.ref != nil && im.ref.Role == "uki" && in.Claims.Proves(4, 11, 12) && len(in.Claims.Boot.StubExtra) == 0 {
+			return pass(claims.Proven, "the initrd is part of the unified kernel image %s", im.ref.Path)
+		}
+	}
+	if in.Policy.Spec.Kernel.Initrd == "any" {
+		return pass(claims.NotKnown, "initrd not judged (policy)")
+	}
+	return unknown("no initrd was measured as a file, and no known unified kernel image holds one").because(
+		"the boot loader does not measure the initrd", "boot by GRUB or by an imported unified kernel image")
+}
+
+// kernelLockdown: the kernel's own word. With Secure Boot on, Debian's kernels turn integrity on; nothing measures it.
+func kernelLockdown(in *Input) []Finding {
+	want, got := in.Policy.Spec.Kernel.Lockdown, in.Claims.Facts.Lockdown
+	rank := map[string]int{"any": 0, "none": 0, "integrity": 1, "confidentiality": 2}
+	switch {
+	case want == "any":
+		return one(Finding{Status: Pass, Provenance: string(claims.Claimed), Message: "lockdown not judged (policy): " + got})
+	case got == "":
+		return one(unknown("the worker did not say its lockdown mode").because("the agent could not read /sys/kernel/security/lockdown", "mount securityfs; check the agent's rights"))
+	case rank[got] < rank[want]:
+		return one(fail(claims.Claimed, "kernel lockdown is %s", got).expect("at least "+want, got).because(
+			"Secure Boot is off, or the kernel was built or started without lockdown", "turn Secure Boot on, or add lockdown="+want+" to the command line"))
+	}
+	return one(pass(claims.Claimed, "kernel lockdown: %s", got))
+}
+
+// kernelModuleSignatures: module.sig_enforce=1 on the measured command line, or the kernel's own word.
+func kernelModuleSignatures(in *Input) []Finding {
+	if in.Policy.Spec.Kernel.ModuleSignatures == "any" {
+		return one(Finding{Status: Pass, Provenance: string(claims.NotKnown), Message: "module signatures not judged (policy)"})
+	}
+	if said := in.Claims.Facts.SigEnforce; said != nil && !*said {
+		return one(fail(claims.Claimed, "the kernel loads unsigned modules").expect("sig_enforce = Y", "sig_enforce = N").because(
+			"module.sig_enforce=1 is missing on the command line", "add module.sig_enforce=1 to the command line"))
+	}
+	if lines, prov, _, ok := in.commandLines(); ok && !slices.ContainsFunc(lines, func(l claims.Text) bool { return !slices.Contains(claims.Words(l.Text), "module.sig_enforce=1") }) {
+		return one(pass(prov, "the kernel refuses unsigned modules (module.sig_enforce=1)"))
+	}
+	if said := in.Claims.Facts.SigEnforce; said != nil {
+		return one(pass(claims.Claimed, "the kernel refuses unsigned modules, as it says"))
+	}
+	return one(unknown("whether the kernel refuses unsigned modules cannot be told").because("module.sig_enforce=1 is not on the command line, and the worker did not say", "add module.sig_enforce=1 to the command line"))
+}
+
+// kernelTaint: none of the forbidden taints. The kernel's own word.
+func kernelTaint(in *Input) []Finding {
+	t := in.Claims.Facts.Taint
+	if t == nil {
+		if in.Policy.Spec.Kernel.ForbiddenTaints == "-" {
+			return one(Finding{Status: Pass, Provenance: string(claims.NotKnown), Message: "taint not judged (policy)"})
+		}
+		return one(unknown("the worker did not say whether its kernel is tainted").because("the agent could not read /proc/sys/kernel/tainted", "check the agent's rights"))
+	}
+	var set, bad []string
+	for i, l := range policy.TaintLetters {
+		if *t&(1<<i) != 0 {
+			set = append(set, string(l))
+			if strings.ContainsRune(in.Policy.Spec.Kernel.ForbiddenTaints, l) {
+				bad = append(bad, string(l))
+			}
+		}
+	}
+	if len(bad) > 0 {
+		return one(fail(claims.Claimed, "the kernel is tainted: %s", strings.Join(bad, ", ")).expect("none of "+in.Policy.Spec.Kernel.ForbiddenTaints, fmt.Sprintf("%d (%s)", *t, strings.Join(set, ""))).because(
+			"a module that is unsigned (E), out of tree (O), proprietary (P) or forced (F, R), or a live patch (K)", "find the module in /proc/modules, remove it, reboot"))
+	}
+	return one(pass(claims.Claimed, "kernel taint %d, none that costs trust", *t))
+}
+
+// utf16NUL encodes text as the EFI load options are: UTF-16, little endian, with final NUL. Command lines are ASCII.
+func utf16NUL(s string) []byte {
+	var b bytes.Buffer
+	for _, r := range s {
+		b.WriteByte(byte(r))
+		b.WriteByte(byte(r >> 8))
+	}
+	b.Write([]byte{0, 0})
+	return b.Bytes()
+}

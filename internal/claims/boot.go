@@ -1,0 +1,226 @@
+package claims
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"touchstone.dev/touchstone/internal/eventlog"
+	"touchstone.dev/touchstone/internal/tpm"
+	"touchstone.dev/touchstone/internal/uefi"
+)
+
+// Boot is what one firmware log says, read in one bank. It depends on nothing else, so that all nodes with the same log share it.
+// It must not be changed.
+type Boot struct {
+	Digest   [sha256.Size]byte // of the raw log
+	Bank     tpm.Alg
+	Log      *eventlog.Log
+	Problems []Problem
+
+	SCRTMVersion string
+	Volumes      []Volume    // firmware volumes, PCR 0
+	Drivers      []Image     // drivers and option ROMs, PCR 2 (and 0)
+	Variables    []Variable  // Secure Boot configuration, PCR 7, in order
+	Actions      []Text      // EFI action events of PCR 7
+	Authorities  []Authority // who let an image run, PCR 7
+	Images       []Image     // boot applications, PCR 4
+	MOK          []Named     // what shim measured, PCR 14
+	Commands     []Text      // GRUB commands, PCR 8
+	CommandLines []Text      // kernel command lines that GRUB handed over, PCR 8
+	Files        []Named     // files that GRUB read, PCR 9
+	Sections     []Named     // sections of a unified kernel image, PCR 11
+	StubExtra    []Named     // what systemd-stub took from outside the image, PCR 12 and 13
+	StubTags     []Named     // what the kernel's EFI stub measured, PCR 9: load options, initrd
+	SBAT         *Text       // SbatLevel that shim applied, PCR 7
+}
+
+// Problem is a place where the log does not fit together. It concerns one PCR, or all (-1).
+type Problem struct {
+	PCR     int
+	Event   *eventlog.Event // nil when it is about the whole log
+	Message string
+}
+
+// Volume is a firmware volume or another blob that the firmware measured.
+type Volume struct {
+	Event *eventlog.Event
+	Text  string
+}
+
+// Image is a PE image that firmware or shim measured.
+type Image struct {
+	Event  *eventlog.Event
+	Digest []byte // Authenticode, in the bank
+	Path   string // as the device path says; not covered by the digest
+}
+
+// Variable is a UEFI variable; its content is covered by the digest.
+type Variable struct {
+	Event      *eventlog.Event
+	Name       string
+	GUID       string
+	Data       []byte
+	Signatures []uefi.Signature // of PK, KEK, db, dbx, dbt, dbr
+}
+
+// Authority is the entry of a signature database that let an image run; its content is covered by the digest.
+type Authority struct {
+	Event    *eventlog.Event
+	Variable string // "db", "MokListRT", "Shim", "vendor_db"
+	Owner    string // GUID
+	Data     []byte // a certificate in DER, or a hash
+	SHA256   [sha256.Size]byte
+	Subject  string // of the certificate, "" for a hash
+}
+
+// Text is a text that the digest covers.
+type Text struct {
+	Event *eventlog.Event
+	Text  string
+}
+
+// Named is a digest with a name that the digest does not cover.
+type Named struct {
+	Event  *eventlog.Event
+	Name   string
+	Digest []byte
+}
+
+// ReadBoot parses a firmware log and reads it in the given bank. The error says why there is no usable log; everything less is a
+// Problem.
+func ReadBoot(raw []byte, bank tpm.Alg) (*Boot, error) {
+	log, err := eventlog.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	b := &Boot{Digest: sha256.Sum256(raw), Bank: bank, Log: log}
+	if _, err := log.Replay(bank); err != nil {
+		return nil, fmt.Errorf("the log cannot be read in bank %v: %w", bank, err)
+	}
+	for i := range log.Events {
+		e := &log.Events[i]
+		if !e.Extends() {
+			continue
+		}
+		if b.checkEvent(e) {
+			b.read(e)
+		}
+	}
+	return b, nil
+}
+
+func (b *Boot) problem(e *eventlog.Event, format string, a ...any) {
+	b.Problems = append(b.Problems, Problem{PCR: e.PCR, Event: e, Message: fmt.Sprintf(format, a...)})
+}
+
+// read sorts an event whose data may be believed into the claims.
+func (b *Boot) read(e *eventlog.Event) {
+	switch e.PCR {
+	case 0, 1, 2, 3, 6:
+		b.readFirmware(e)
+	case 4:
+		b.readImage(e, &b.Images)
+	case 7:
+		b.readSecureBoot(e)
+	case 8, 9:
+		b.readGRUB(e)
+	case 11, 12, 13:
+		b.readStub(e)
+	case 14:
+		if t, err := e.IPL(); err == nil {
+			b.MOK = append(b.MOK, Named{Event: e, Name: t.Text, Digest: e.Digest(b.Bank)})
+		} else {
+			b.problem(e, "event of PCR 14 cannot be read: %v", err)
+		}
+	}
+}
+
+func (b *Boot) readFirmware(e *eventlog.Event) {
+	switch e.Type {
+	case eventlog.SCRTMVersion:
+		if v, err := e.SCRTMVersion(); err == nil && e.PCR == 0 {
+			b.SCRTMVersion = v
+		}
+	case eventlog.EFIPlatformFirmwareBlob, eventlog.EFIPlatformFirmwareBlob2, eventlog.SCRTMContents, eventlog.PostCode, eventlog.PostCode2:
+		if e.PCR == 0 {
+			b.Volumes = append(b.Volumes, Volume{Event: e, Text: eventlog.Describe(e)})
+		}
+	case eventlog.EFIBootServicesDriver, eventlog.EFIRuntimeServicesDriver, eventlog.EFIBootServicesApplication:
+		b.readImage(e, &b.Drivers)
+	}
+}
+
+func (b *Boot) readImage(e *eventlog.Event, to *[]Image) {
+	switch e.Type {
+	case eventlog.EFIBootServicesApplication, eventlog.EFIBootServicesDriver, eventlog.EFIRuntimeServicesDriver:
+		img := Image{Event: e, Digest: e.Digest(b.Bank)}
+		if l, err := e.Image(); err == nil {
+			img.Path = l.Path
+		}
+		*to = append(*to, img)
+	}
+}
+
+func (b *Boot) readSecureBoot(e *eventlog.Event) {
+	switch e.Type {
+	case eventlog.EFIAction:
+		t, err := e.ActionText()
+		if err != nil {
+			b.problem(e, "action cannot be read: %v", err)
+			return
+		}
+		b.Actions = append(b.Actions, Text{Event: e, Text: t})
+	case eventlog.EFIVariableDriverConfig, eventlog.EFIVariableAuthority:
+		v, err := e.Variable()
+		if err != nil {
+			b.problem(e, "variable cannot be read: %v", err)
+			return
+		}
+		switch {
+		case e.Type == eventlog.EFIVariableDriverConfig:
+			b.readVariable(e, v)
+		case v.Name == "SbatLevel":
+			b.SBAT = &Text{Event: e, Text: string(v.Data)}
+		default:
+			b.readAuthority(e, v)
+		}
+	}
+}
+
+func (b *Boot) readVariable(e *eventlog.Event, v *eventlog.Variable) {
+	out := Variable{Event: e, Name: v.Name, GUID: v.GUID, Data: v.Data}
+	switch v.Name {
+	case "PK", "KEK", "db", "dbx", "dbt", "dbr":
+		if len(v.Data) > 0 {
+			s, err := uefi.ParseSignatureLists(v.Data)
+			if err != nil {
+				b.problem(e, "%s cannot be read: %v", v.Name, err)
+				return
+			}
+			out.Signatures = s
+		}
+	}
+	b.Variables = append(b.Variables, out)
+}
+
+func (b *Boot) readAuthority(e *eventlog.Event, v *eventlog.Variable) {
+	a := Authority{Event: e, Variable: v.Name}
+	s, err := uefi.ParseSignatureData(v.Data)
+	if err != nil {
+		b.problem(e, "authority cannot be read: %v", err)
+		return
+	}
+	a.Owner, a.Data, a.SHA256 = s.Owner, s.Data, s.SHA256
+	a.Subject = s.Subject()
+	b.Authorities = append(b.Authorities, a)
+}
+
+// Variable returns the last measured variable of that name, or nil.
+func (b *Boot) Variable(name string) *Variable {
+	for i := len(b.Variables) - 1; i >= 0; i-- {
+		if b.Variables[i].Name == name {
+			return &b.Variables[i]
+		}
+	}
+	return nil
+}
