@@ -1,7 +1,6 @@
 package eventlog
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -228,46 +227,6 @@ func (p *parser) data() ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d bytes of event data, at most %d", ErrTooLarge, size, MaxData)
 	}
 	return p.take(int(size))
-}
-
-// inspect looks at the events that change how the log is read: the Spec ID header and StartupLocality.
-func (p *parser) inspect(e *Event) error {
-	if e.Extends() {
-		if e.PCR == 0 && !p.measured {
-			p.measured = true
-			// An H-CRTM sequence leaves 4 in PCR 0 whatever locality sends TPM2_Startup later (TPM 2.0 Library, part 1, 34.3).
-			if e.Type == EFIHCRTM {
-				p.log.Locality = 4
-			}
-		}
-		return nil
-	}
-	switch {
-	case bytes.HasPrefix(e.Data, specIDPrefix):
-		return p.specID(e)
-	case bytes.HasPrefix(e.Data, localitySignature):
-		return p.startupLocality(e)
-	}
-	return nil
-}
-
-// startupLocality takes the locality of TPM2_Startup (PFP 10.4.5.3).
-func (p *parser) startupLocality(e *Event) error {
-	l, ok := e.StartupLocality()
-	switch {
-	case !ok:
-		return fmt.Errorf("%w: %d bytes, want %d", ErrLocality, len(e.Data), len(localitySignature)+1)
-	case e.PCR != 0:
-		return fmt.Errorf("%w: in PCR %d, want PCR 0", ErrLocality, e.PCR)
-	case p.locality:
-		return fmt.Errorf("%w: a second one", ErrLocality)
-	case p.measured:
-		return fmt.Errorf("%w: it comes after a measurement into PCR 0", ErrLocality)
-	case l != 0 && l != 3 && l != 4:
-		return fmt.Errorf("%w: locality %d, want 0, 3 or 4", ErrLocality, l)
-	}
-	p.locality, p.log.Locality = true, l
-	return nil
 }
 
 // take returns the next n bytes, n at most MaxData.

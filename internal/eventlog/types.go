@@ -69,7 +69,7 @@ const (
 	TXTBootPolHash             Type = 0x41a
 	TXTRandomValue             Type = 0x4fe
 	TXTCapValue                Type = 0x4ff
-	TXTTbootPolicy             Type = 0x501
+	TXTTbootMeasurement        Type = 0x501
 	TXTSecureLaunch            Type = 0x502
 	TXTSecureLaunchStart       Type = 0x503
 	TXTSecureLaunchEnd         Type = 0x504
@@ -140,7 +140,7 @@ var typeNames = map[Type]string{
 	TXTBootPolHash:        "TXT_BOOT_POL_HASH",
 	TXTRandomValue:        "TXT_RANDOM_VALUE",
 	TXTCapValue:           "TXT_CAP_VALUE",
-	TXTTbootPolicy:        "TXT_TBOOT_POLICY",
+	TXTTbootMeasurement:   "TXT_TBOOT_MEASUREMENT",
 	TXTSecureLaunch:       "TXT_SLAUNCH",
 	TXTSecureLaunchStart:  "TXT_SLAUNCH_START",
 	TXTSecureLaunchEnd:    "TXT_SLAUNCH_END",
