@@ -1,0 +1,217 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+// Link is the way to AIAS for an enrolled worker. Client implements it.
+type Link interface {
+	Challenge(ctx context.Context) (*protocol.Challenge, error)
+	Attest(ctx context.Context, document []byte) (*protocol.Attestation, error)
+	Renew(ctx context.Context, req *protocol.RenewRequest) (*protocol.Renewal, error)
+	Close()
+}
+
+// Agent keeps one worker attested. Make it with New.
+type Agent struct {
+	cfg  Config
+	log  *slog.Logger
+	host Host
+	open func() (TPM, error)
+	// dial connects an enrolled worker; enrolWith gets it its certificate. Fields, so that tests need no network.
+	dial      func(id *Identity, t TPM) (Link, error)
+	enrolWith func(ctx context.Context, t TPM, token string) (*Identity, *protocol.Challenge, error)
+	now       func() time.Time
+	ask       chan struct{}
+	watch     *watcher
+	wait      backoff
+	// Observe is called after every attestation, when it is set before Run.
+	Observe func(Report)
+}
+
+// New makes an agent for a worker. open opens its TPM; the agent closes it, and opens it anew after a failure.
+func New(cfg Config, host Host, open func() (TPM, error), log *slog.Logger) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg: cfg, log: log, host: host, open: open, now: time.Now,
+		ask:   make(chan struct{}, 1),
+		watch: newWatcher(host, cfg.Watch),
+		wait:  backoff{initial: time.Duration(cfg.Backoff.Initial), max: time.Duration(cfg.Backoff.Max)},
+	}
+	a.dial = a.connect
+	a.enrolWith = func(ctx context.Context, t TPM, token string) (*Identity, *protocol.Challenge, error) {
+		return EnrolOnce(ctx, &a.cfg, t, token, a.now())
+	}
+	return a, nil
+}
+
+// Ask makes a running agent attest at once.
+func (a *Agent) Ask() {
+	select {
+	case a.ask <- struct{}{}:
+	default:
+	}
+}
+
+// Run keeps the worker attested until ctx ends, then returns nil. It returns an error only for what no retry can mend: a worker
+// that is not enrolled and has no token, or a TPM that does not answer any more.
+func (a *Agent) Run(ctx context.Context) error {
+	go a.watch.run(ctx)
+	for ctx.Err() == nil {
+		err := a.session(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrNotEnrolled), errors.Is(err, errStuck):
+			return err
+		}
+		d := a.pause(err)
+		a.log.Warn("trying again", "error", err, "in", d.Round(time.Millisecond))
+		if !a.rest(ctx, d) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// rest waits out a pause; who asks for an attestation (SIGUSR1) cuts it short.
+func (a *Agent) rest(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-a.ask:
+	}
+	return ctx.Err() == nil
+}
+
+// pause is how long to wait after a failure: what AIAS asked for at least, else the back-off.
+func (a *Agent) pause(err error) time.Duration {
+	d := a.wait.next()
+	var r *Refusal
+	if errors.As(err, &r) && r.RetryAfter > 0 {
+		d += r.RetryAfter
+	}
+	return d
+}
+
+// session opens the TPM, makes sure the worker is enrolled, and attests until something fails that needs a new session.
+func (a *Agent) session(ctx context.Context) error {
+	var t TPM
+	err := guard(ctx, tpmTimeout, func() (err error) { t, err = a.open(); return err })
+	if err != nil {
+		return fmt.Errorf("open the TPM: %w", err)
+	}
+	defer t.Close()
+	id, first, err := a.identity(ctx, t)
+	if err != nil {
+		return err
+	}
+	link, err := a.dial(id, t)
+	if err != nil {
+		return err
+	}
+	s := &attester{node: id.Node, tpm: t, host: a.host, link: link, next: first, now: a.now}
+	defer func() { s.link.Close() }()
+	for why := TriggerStart; why != ""; {
+		if id, err = a.keepFresh(ctx, s, id); err != nil {
+			a.log.Warn("the client certificate could not be renewed", "error", err)
+		}
+		var r Report
+		if err := guard(ctx, a.limit(), func() error { r = s.attest(ctx, why); return nil }); err != nil {
+			return err
+		}
+		a.report(r)
+		if why, err = a.after(ctx, s, r); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// after decides what follows an attestation: it waits, and returns the next trigger ("" when ctx ended), or an error that ends the session.
+func (a *Agent) after(ctx context.Context, s *attester, r Report) (Trigger, error) {
+	if r.Err == nil {
+		a.wait.reset()
+		return a.waitForTrigger(ctx, r), nil
+	}
+	if errors.Is(r.Err, errTPM) || lostIdentity(r.Err) {
+		return "", r.Err
+	}
+	d := a.pause(r.Err)
+	a.log.Warn("attestation failed", "error", r.Err, "trying again in", d.Round(time.Millisecond))
+	if !a.rest(ctx, d) {
+		return "", nil
+	}
+	return r.Trigger, nil
+}
+
+// lostIdentity reports whether AIAS does not take the certificate (any more): a new session loads the identity anew.
+func lostIdentity(err error) bool {
+	var r *Refusal
+	return errors.As(err, &r) && (r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden)
+}
+
+// waitForTrigger waits for the first reason to attest again; "" when ctx ended.
+func (a *Agent) waitForTrigger(ctx context.Context, r Report) Trigger {
+	interval := time.Duration(r.Attestation.Next.Interval) * time.Second
+	timer := time.NewTimer(jitter(min(max(interval, minInterval), maxInterval), 0.1))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ""
+	case <-timer.C:
+		return TriggerTimer
+	case <-a.ask:
+		return TriggerAsked
+	case t := <-a.watch.changes:
+		if !sleep(ctx, max(0, time.Duration(a.cfg.Watch.MinGap)-a.now().Sub(r.Time))) {
+			return ""
+		}
+		return t
+	}
+}
+
+// Bounds on what AIAS can set as the interval.
+const (
+	minInterval = time.Second
+	maxInterval = time.Hour
+)
+
+// identity loads the enrolment, or enrols with the token of the configuration.
+func (a *Agent) identity(ctx context.Context, t TPM) (*Identity, *protocol.Challenge, error) {
+	id, err := LoadIdentity(a.cfg.StateDir)
+	if err == nil && id.Server != a.cfg.Server {
+		a.log.Warn("the enrolment is with another server", "enrolled", id.Server, "configured", a.cfg.Server)
+	}
+	if !errors.Is(err, ErrNotEnrolled) || a.cfg.TokenFile == "" {
+		return id, nil, err
+	}
+	token, err := readBounded(a.cfg.TokenFile, maxConfig)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, fmt.Errorf("the join token %s is not there (yet): %w", a.cfg.TokenFile, err)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the join token: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.limit())
+	defer cancel()
+	id, first, err := a.enrolWith(ctx, t, strings.TrimSpace(string(token)))
+	if err != nil {
+		return nil, nil, err
+	}
+	a.log.Info("enrolled", "node", id.Node, "server", id.Server)
+	return id, first, nil
+}

@@ -1,0 +1,26 @@
+package agent
+
+import (
+	"net"
+	"os"
+	"time"
+)
+
+// notify tells the service manager a state (sd_notify(3)): "READY=1", "WATCHDOG=1". It does nothing outside systemd, and never
+// waits: a manager that does not listen must not stop attestation.
+func notify(state string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	if path[0] == '@' {
+		path = "\x00" + path[1:]
+	}
+	conn, err := net.DialTimeout("unixgram", path, time.Second)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	conn.SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // a unix socket takes deadlines
+	conn.Write([]byte(state))                          //nolint:errcheck // best effort by contract
+}

@@ -1,0 +1,30 @@
+package agent
+
+import (
+	"crypto"
+
+	"touchstone.dev/touchstone/internal/evidence"
+	"touchstone.dev/touchstone/internal/tpm"
+)
+
+// TPM is what the agent needs of the worker's TPM. Package device implements it; tests bring their own.
+type TPM interface {
+	// Endorsement returns the TPMT_PUBLIC of the endorsement key, and its certificate (first) with intermediates, DER.
+	Endorsement() (public []byte, certs [][]byte, err error)
+	// AKPublic returns the TPMT_PUBLIC of the attestation key.
+	AKPublic() []byte
+	// TLSPublic returns the TPMT_PUBLIC of the key of the client certificate.
+	TLSPublic() []byte
+	// TLSSigner signs with that key, inside the TPM.
+	TLSSigner() crypto.Signer
+	// Activate opens a credential that was made for this TPM and its attestation key.
+	Activate(credential, secret []byte) ([]byte, error)
+	// CertifyTLS has the attestation key certify that the TLS key lives in the same TPM: TPMS_ATTEST and TPMT_SIGNATURE.
+	CertifyTLS(qualifying []byte) (attest, signature []byte, err error)
+	// Banks returns the active banks.
+	Banks() ([]tpm.Alg, error)
+	// Quote quotes PCRs of one bank and reads their values.
+	Quote(nonce []byte, bank tpm.Alg, pcrs tpm.PCRSet) (evidence.Quote, error)
+	// Close gives the TPM back.
+	Close() error
+}
