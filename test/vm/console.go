@@ -14,7 +14,7 @@ import (
 // Those in fatal are the last word: nothing more will happen on this boot.
 var (
 	refusal = regexp.MustCompile(`(?i)bad shim signature|verification failed|access denied|security violation|prohibited by secure boot`)
-	fatal   = regexp.MustCompile(`No bootable option|Press any key to (continue|enter)|Kernel panic|No mapping found`)
+	fatal   = regexp.MustCompile(grubFailed + `|No bootable option|Press any key to (continue|enter)|Kernel panic|No mapping found`)
 	escapes = regexp.MustCompile(`\x1b(\[[0-9;?=]*[A-Za-z]|[()][0-9A-Za-z]|[A-Za-z=>])`)
 )
 

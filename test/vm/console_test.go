@@ -23,6 +23,10 @@ func TestConsole(t *testing.T) {
 			[]string{"error: bad shim signature.", "Press any key to continue..."}, true,
 		},
 		{
+			"GRUB gives up", []string{"error: bad shim signature.\nGRUB: nothing to ", "boot\n"},
+			[]string{"error: bad shim signature.", "GRUB: nothing to boot"}, true,
+		},
+		{
 			"firmware refuses shim", []string{"BdsDxe: failed to load Boot0001: Access Denied\r\n", "BdsDxe: No bootable option or device was found.\r\n"},
 			[]string{"BdsDxe: failed to load Boot0001: Access Denied", "BdsDxe: No bootable option or device was found."}, true,
 		},

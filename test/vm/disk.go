@@ -15,6 +15,9 @@ import (
 // diskMB is the size of the boot disk; FAT32 with sectors of 512 bytes needs about this much.
 const diskMB = 96
 
+// grubFailed is what GRUB says, before it switches the machine off, when there was nothing that it could boot.
+const grubFailed = "GRUB: nothing to boot"
+
 // initrd packs /init, busybox, the kernel's modules and the machine's own files.
 func (l *Lab) initrd(k *Kernel, o *Options) ([]byte, error) {
 	files, err := k.initrdFiles()
@@ -75,7 +78,7 @@ func (l *Lab) grubFiles(ctx context.Context, k *Kernel, initrd []byte, o *Option
 	esp := map[string][]byte{
 		"initrd.img": initrd,
 		"EFI/debian/grub.cfg": fmt.Appendf(nil,
-			"set timeout=0\necho \"GRUB: loading\"\nlinux /vmlinuz %s\ninitrd /initrd.img\nboot\n", o.CommandLine),
+			"set timeout=0\necho \"GRUB: loading\"\nlinux /vmlinuz %s\ninitrd /initrd.img\nboot\necho \"%s\"\nhalt\n", o.CommandLine, grubFailed),
 	}
 	for name, file := range map[string]string{
 		"EFI/BOOT/BOOTX64.EFI": filepath.Join(l.packages["shim-signed"].Root, "usr/lib/shim/shimx64.efi.signed"),

@@ -44,11 +44,19 @@ func (m *machine) serve(job *control.Job) error {
 		say("%s %s %s: %s", req.Op, req.Path, strings.Join(req.Args, " "), outcome(rep))
 		switch req.Op {
 		case control.OpReboot:
+			hangUp(conn)
 			halt(unix.LINUX_REBOOT_CMD_RESTART)
 		case control.OpPowerOff:
+			hangUp(conn)
 			halt(unix.LINUX_REBOOT_CMD_POWER_OFF)
 		}
 	}
+}
+
+// hangUp waits until the host has read the last reply and closed the connection: a reply on its way would end with the machine.
+func hangUp(conn net.Conn) {
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, _ = conn.Read(make([]byte, 1))
 }
 
 // dial tries until the network carries.
