@@ -71,13 +71,12 @@ func (p pcrs) add(alg tpm.Alg, index int, value []byte) error {
 
 // Sizes of the C structures that tpm2-tools writes, in little-endian order.
 const (
-	cSelections   = 16           // TPMS_PCR_SELECTION in a TPML_PCR_SELECTION, 8 bytes each
-	cSelection    = 8            // hash 2, size 1, 4 bytes of bits, 1 of padding
-	cDigests      = 8            // TPM2B_DIGEST in a TPML_DIGEST
-	cDigest       = 2 + 64       // size and buffer
-	cHead         = 4 + 16*8 + 4 // TPML_PCR_SELECTION and the number of TPML_DIGEST
-	cList         = 4 + 8*cDigest
-	errSerialized = "not in the serialized form of tpm2-tools: %s"
+	cSelections = 16           // TPMS_PCR_SELECTION in a TPML_PCR_SELECTION, 8 bytes each
+	cSelection  = 8            // hash 2, size 1, 4 bytes of bits, 1 of padding
+	cDigests    = 8            // TPM2B_DIGEST in a TPML_DIGEST
+	cDigest     = 2 + 64       // size and buffer
+	cHead       = 4 + 16*8 + 4 // TPML_PCR_SELECTION and the number of TPML_DIGEST
+	cList       = 4 + 8*cDigest
 )
 
 // serialized reads the default form of tpm2_quote --pcr: a TPML_PCR_SELECTION, a count, as many TPML_DIGEST. The values stand in the
@@ -85,7 +84,7 @@ const (
 func (p pcrs) serialized(b []byte) error {
 	bad := func(what string) error {
 		clear(p)
-		return fmt.Errorf(errSerialized, what)
+		return fmt.Errorf("not in the serialized form of tpm2-tools: %s", what)
 	}
 	if len(b) < cHead+cList || (len(b)-cHead)%cList != 0 {
 		return bad("size")
