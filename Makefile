@@ -28,9 +28,8 @@ bench: ## every benchmark, as a table (BENCH=regexp BENCHTIME=100ms)
 fuzz: ## every fuzz target for FUZZTIME=10s each
 	@scripts/fuzz
 
-e2e-vm: build ## boot virtual machines with Secure Boot and a TPM, and judge them
-	@scripts/need vm
-	@scripts/go test -count=1 -v -timeout 60m -tags vm ./test/vm/...
+e2e-vm: ## boot virtual machines with Secure Boot and a TPM, and judge them
+	@CGO_ENABLED=0 scripts/go test -count=1 -v -timeout 60m -tags vm ./test/vm/...
 
 clean: ## remove bin/ and .cache/
 	@rm -rf bin .cache
