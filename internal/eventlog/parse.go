@@ -22,8 +22,8 @@ var (
 	ErrTrailing = errors.New("bytes after the last event are not an event")
 )
 
-// ParseError says which event of a log is malformed, and why. It unwraps to one of the errors above, and to ErrTrailing too unless
-// the first event is the bad one.
+// ParseError says which event of a log is malformed, and why. It unwraps to one of the errors above, and to ErrTrailing too when an event came
+// before and these bytes aren't one.
 type ParseError struct {
 	Index  int // of the event
 	Offset int // bytes from the start of the log to the event
@@ -35,12 +35,14 @@ func (e *ParseError) Error() string {
 	return fmt.Sprintf("event %d at byte %d: %v", e.Index, e.Offset, e.Err)
 }
 
-// Unwrap returns the cause, and ErrTrailing for any event but the first.
+// Unwrap returns the cause, and ErrTrailing where it applies.
 func (e *ParseError) Unwrap() []error {
-	if e.Index > 0 && !errors.Is(e.Err, ErrTooLarge) {
-		return []error{e.Err, ErrTrailing}
+	for _, event := range []error{ErrTooLarge, ErrSpecID, ErrLocality} {
+		if e.Index == 0 || errors.Is(e.Err, event) {
+			return []error{e.Err}
+		}
 	}
-	return []error{e.Err}
+	return []error{e.Err, ErrTrailing}
 }
 
 // Parse reads a whole log. The log must end with an event: padding and any other trailing bytes are refused. Errors are *ParseError,
@@ -223,13 +225,17 @@ func (p *parser) data() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The length is compared before it becomes an int, which may have 32 bits.
+	if left := len(p.buf) - p.off; uint64(size) > uint64(left) {
+		return nil, fmt.Errorf("%w: %d bytes of data wanted at byte %d, %d left", ErrTruncated, size, p.off, left)
+	}
 	if size > MaxData {
 		return nil, fmt.Errorf("%w: %d bytes of event data, at most %d", ErrTooLarge, size, MaxData)
 	}
 	return p.take(int(size))
 }
 
-// take returns the next n bytes, n at most MaxData.
+// take returns the next n bytes.
 func (p *parser) take(n int) ([]byte, error) {
 	if n > len(p.buf)-p.off {
 		return nil, fmt.Errorf("%w: %d bytes wanted at byte %d, %d left", ErrTruncated, n, p.off, len(p.buf)-p.off)

@@ -68,10 +68,10 @@ func TestParseRefuses(t *testing.T) {
 		{"too many digests", patch(sha256, first+8, 2), 1, eventlog.ErrDigests},
 		{"digest count bomb", patch(sha256, first+8, 0xffffffff), 1, eventlog.ErrDigests},
 		{"undeclared algorithm", patch(sha256, first+12, uint32(tpm.AlgSHA1)), 1, eventlog.ErrDigests},
-		{"data size bomb", patch(sha256, first+8+4+2+32, 0xffffffff), 1, eventlog.ErrTooLarge},
-		{"data size above the limit", patch(sha256, first+8+4+2+32, eventlog.MaxData+1), 1, eventlog.ErrTooLarge},
+		{"data size bomb", patch(sha256, first+8+4+2+32, 0xffffffff), 1, eventlog.ErrTruncated},
+		{"data above the limit", small(tpm.AlgSHA256).Add(4, eventlog.EFIAction, make([]byte, eventlog.MaxData+1)).AddSeparators().Bytes(), 3, eventlog.ErrTooLarge},
 		{"data longer than the log", patch(sha256, first+8+4+2+32, 1000), 1, eventlog.ErrTruncated},
-		{"header size bomb", patch(sha256, 28, 0x7fffffff), 0, eventlog.ErrTooLarge},
+		{"header size bomb", patch(sha256, 28, 0x7fffffff), 0, eventlog.ErrTruncated},
 		{"no algorithms", spec(), 0, eventlog.ErrSpecID},
 		{"too many algorithms", spec(slices.Repeat([]eventlogtest.Bank{{Alg: 1, Size: 20}}, 17)...), 0, eventlog.ErrSpecID},
 		{"algorithm count bomb", header([]byte("Spec ID Event03\x00\x00\x00\x00\x00\x00\x02\x00\x02\xff\xff\xff\xff\x00")), 0, eventlog.ErrSpecID},
@@ -108,6 +108,29 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("Parse: error %v names event %d, want %d", err, at.Index, tt.index)
 			}
 		})
+	}
+}
+
+// TestParseErrorIsTrailing: rubbish behind the log is ErrTrailing whatever it looks like; a well-formed event in the wrong place isn't.
+func TestParseErrorIsTrailing(t *testing.T) {
+	log := small(tpm.AlgSHA256).Bytes()
+	for name, tt := range map[string]struct {
+		log  []byte
+		want bool
+	}{
+		"first event cut":     {log[:10], false},
+		"event cut":           {log[:len(log)-1], true},
+		"text":                {append(slices.Clone(log), "some text that is long enough"...), true},
+		"size of 4 GB":        {append(slices.Clone(log), patch(lastEvent(small(tpm.AlgSHA256)), 8+4+2+32, 0xffffffff)...), true},
+		"foreign digest":      {append(slices.Clone(log), lastEvent(small(tpm.AlgSHA512))...), true},
+		"padding":             {append(slices.Clone(log), 0, 0, 0), true},
+		"second locality":     {eventlogtest.New(tpm.AlgSHA256).AddLocality(3).AddLocality(3).Bytes(), false},
+		"second header event": {small(tpm.AlgSHA256).Add(0, eventlog.NoAction, []byte("Spec ID Event03\x00")).Bytes(), false},
+	} {
+		_, err := eventlog.Parse(tt.log)
+		if err == nil || errors.Is(err, eventlog.ErrTrailing) != tt.want {
+			t.Errorf("Parse, %s: got error %v, want ErrTrailing: %v", name, err, tt.want)
+		}
 	}
 }
 
