@@ -47,13 +47,21 @@ func ModuleKeys(vmlinux []byte) []*x509.Certificate {
 // certificateAt returns the bytes at the start of b that may be a certificate: a SEQUENCE that begins with a SEQUENCE that begins with
 // version 3 and an integer, lengths of both fitting. Nil else.
 func certificateAt(b []byte) []byte {
-	const start = 14
-	if len(b) < start || b[4] != 0x30 || b[5] != 0x82 || !bytes.Equal(b[8:14], []byte{0xa0, 3, 2, 1, 2, 2}) {
+	const header = 4 // of the outer SEQUENCE, whose length takes two bytes in every real certificate
+	if len(b) < header+4 || b[4] != 0x30 {
 		return nil
 	}
-	size := 4 + int(binary.BigEndian.Uint16(b[2:]))
-	tbs := 4 + int(binary.BigEndian.Uint16(b[6:]))
-	if size > maxCert || size > len(b) || tbs > size-4 {
+	size := header + int(binary.BigEndian.Uint16(b[2:]))
+	var tbs, at int // length and start of the inner SEQUENCE's content; that of a P-256 key may take one byte
+	switch b[5] {
+	case 0x81:
+		tbs, at = int(b[6]), 7
+	case 0x82:
+		tbs, at = int(binary.BigEndian.Uint16(b[6:])), 8
+	default:
+		return nil
+	}
+	if size > maxCert || size > len(b) || tbs > size-at || !bytes.HasPrefix(b[at:], []byte{0xa0, 3, 2, 1, 2, 2}) {
 		return nil
 	}
 	return bytes.Clone(b[:size]) // small: must not keep the kernel in memory
