@@ -1,0 +1,64 @@
+package render
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+// Tokens draws join tokens.
+func (s Style) Tokens(w io.Writer, tokens []protocol.Token, now time.Time) {
+	rows := make([]row, len(tokens))
+	for i, t := range tokens {
+		node := t.Node
+		if node == "" {
+			node = "any"
+		}
+		rows[i] = row{cells: []cell{
+			plain(Clean(t.ID)), plain(Clean(node)), plain(strconv.Itoa(t.Left)), plain(left(t.Expires, now)), plain(Clean(t.Note)),
+		}}
+	}
+	s.list(w, "no join tokens: make one with `touchstone token create`", []string{"id", "node", "uses", "valid", "note"}, rows)
+}
+
+// EKs draws the allow-list of endorsement keys.
+func (s Style) EKs(w io.Writer, eks []protocol.EK) {
+	rows := make([]row, len(eks))
+	for i, e := range eks {
+		from := "api"
+		if e.File {
+			from = "file"
+		}
+		rows[i] = row{cells: []cell{plain(Clean(e.SHA256)), plain(from), plain(Clean(e.Note))}}
+	}
+	s.list(w, "the allow-list is empty: endorsement keys are recognised by their certificates", []string{"sha256", "from", "note"}, rows)
+}
+
+// References draws imported sources.
+func (s Style) References(w io.Writer, refs []protocol.Reference) {
+	rows := make([]row, len(refs))
+	for i, r := range refs {
+		rows[i] = row{cells: []cell{
+			plain(Clean(r.Kind)), plain(Clean(r.Name)), plain(Clean(r.Version)), plain(r.Imported.Local().Format(time.DateOnly)), plain(Clean(r.Note)),
+		}}
+	}
+	s.list(w, "no references yet: import packages with `touchstone reference import *.deb`", []string{"kind", "name", "version", "imported", "note"}, rows)
+}
+
+func (s Style) list(w io.Writer, empty string, heads []string, rows []row) {
+	if len(rows) == 0 {
+		fmt.Fprintln(w, empty)
+		return
+	}
+	s.table(w, heads, rows)
+}
+
+func left(t, now time.Time) string {
+	if !now.Before(t) {
+		return "over"
+	}
+	return Span(t.Sub(now))
+}
