@@ -32,6 +32,7 @@ func full() *Document {
 func TestRoundTrip(t *testing.T) {
 	digestOnly := full()
 	digestOnly.EventLog, digestOnly.EventLogDigest = nil, make([]byte, 32)
+	digestOnly.Facts, digestOnly.FactsDigest = nil, make([]byte, 32)
 	for _, d := range []*Document{full(), digestOnly, {Version: 1, Quotes: []Quote{{Message: []byte{1}, Signature: []byte{1}, PCRs: []PCRBank{}}}}} {
 		b, err := d.Encode()
 		if err != nil {
@@ -82,6 +83,8 @@ func TestLimits(t *testing.T) {
 		{"fact lockdown", func(d *Document) { d.Facts[FactLockdown] = make([]byte, MaxFact+1) }},
 		{"name of a fact", func(d *Document) { d.Facts[strings.Repeat("x", MaxName+1)] = nil }},
 		{"name of a fact", func(d *Document) { d.Facts["a\nb"] = nil }},
+		{"facts digest has", func(d *Document) { d.Facts, d.FactsDigest = nil, []byte{1} }},
+		{"both given", func(d *Document) { d.FactsDigest = make([]byte, 32) }},
 		{"all facts", func(d *Document) {
 			for i := range 9 {
 				d.Facts[string(rune('a'+i))] = make([]byte, MaxFact)
@@ -147,7 +150,7 @@ func TestDecodeIsStrict(t *testing.T) {
 		{"integer not shortest", longInt},
 		{"duplicate key", duplicate},
 		{"keys out of order", order},
-		{"unknown key", generic(func(m map[any]any) { m[uint64(12)] = 1 })},
+		{"unknown key", generic(func(m map[any]any) { m[uint64(13)] = 1 })},
 		{"text key", generic(func(m map[any]any) { m["x"] = 1 })},
 		{"wrong type", generic(func(m map[any]any) { m[uint64(3)] = "nonce as text" })},
 		{"null", generic(func(m map[any]any) { m[uint64(3)] = nil })},

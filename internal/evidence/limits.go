@@ -66,6 +66,12 @@ func (d *Document) check() error {
 		c.between(fmt.Sprintf("EK certificate %d", i), len(cert), MaxCert)
 	}
 	c.facts(d.Facts)
+	if n := len(d.FactsDigest); n != 0 && n != sha256.Size {
+		c.fail("facts digest has %d bytes, want %d", n, sha256.Size)
+	}
+	if len(d.Facts) > 0 && len(d.FactsDigest) > 0 {
+		c.fail("facts and their digest are both given: give one")
+	}
 	return c.err
 }
 

@@ -24,6 +24,8 @@ type View struct {
 	IMA      IMAView     `json:"ima"`
 	EKCerts  []BlobView  `json:"ekCerts,omitempty"`
 	Facts    []FactView  `json:"facts,omitempty"`
+	// FactsUnchanged is the digest of the earlier facts that this document refers to.
+	FactsUnchanged string `json:"factsUnchanged,omitempty"`
 }
 
 // BlobView is the size in bytes and the SHA-256 of raw bytes.
@@ -107,7 +109,7 @@ type FactView struct {
 func (d *Document) View() View {
 	v := View{
 		Version: d.Version, Node: d.Node, Nonce: hex.EncodeToString(d.Nonce), AK: viewKey(d.AK),
-		EventLog: viewLog(d), IMA: viewIMA(d),
+		EventLog: viewLog(d), IMA: viewIMA(d), FactsUnchanged: hex.EncodeToString(d.FactsDigest),
 	}
 	for i := range d.Quotes {
 		v.Quotes = append(v.Quotes, viewQuote(&d.Quotes[i]))

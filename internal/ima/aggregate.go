@@ -56,7 +56,7 @@ func checkAggregate(alg tpm.Alg, digest []byte, banks map[tpm.Alg]*tpm.Bank) err
 			continue
 		}
 		var want [64]byte
-		sum(alg, data, want[:])
+		hash(alg, data, want[:])
 		if bytes.Equal(want[:alg.Size()], digest) {
 			return nil
 		}

@@ -79,12 +79,12 @@ func (b *bank) extend(hashed []byte, sha1sum *[20]byte, violation bool) {
 		case violation:
 			fill(digest)
 		case c.mode == ModeHash && b.alg != tpm.AlgSHA1:
-			sum(b.alg, hashed, digest)
+			hash(b.alg, hashed, digest)
 		default:
 			copy(digest, sha1sum[:])
 		}
 		copy(buf[:b.size], c.value[:])
-		sum(b.alg, buf[:2*b.size], c.value[:])
+		hash(b.alg, buf[:2*b.size], c.value[:])
 	}
 }
 
@@ -102,8 +102,8 @@ func fill(b []byte) {
 	}
 }
 
-// sum puts the hash of data into the first bytes of out. It allocates nothing.
-func sum(alg tpm.Alg, data, out []byte) {
+// hash puts the hash of data into the first bytes of out. It allocates nothing.
+func hash(alg tpm.Alg, data, out []byte) {
 	switch alg {
 	case tpm.AlgSHA256:
 		*(*[32]byte)(out) = sha256.Sum256(data)

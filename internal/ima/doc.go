@@ -14,7 +14,8 @@
 // The kernel hashes the template data, not the name of the template. Whoever sends the list can thus give an entry another
 // template and have its fields read as others: the signature of a file, which its owner chose, as its digest. Therefore a
 // user-defined template counts only when the first entry of the list has it too, as a kernel does it: the boot aggregate, whose
-// fields nobody on the worker chooses. All of the kernel's own templates begin with digest and name.
+// fields nobody on the worker chooses. All of the kernel's own templates begin with digest and name, and an
+// entry with a buffer must have the digest of that buffer.
 //
 // Limits: the lists binary_runtime_measurements_sha256 and the like (Linux 6.10 and later, with longer template hashes) are not
 // read, nor lists with entries in a PCR other than 10, nor the template "ima" with MD5 digests.

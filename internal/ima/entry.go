@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"touchstone.dev/touchstone/internal/tpm"
 )
@@ -82,8 +83,26 @@ func (e *Entry) fields(t *template, l *List) {
 	if x.seen {
 		x.split(e, l.order)
 	}
+	if len(e.Buffer) > 0 || t.buffer {
+		e.checkBuffer()
+	}
 	if e.Problem != "" {
 		e.Alg = 0 // a digest from a malformed entry is no digest
+	}
+}
+
+// checkBuffer tells a measured buffer from a file whose entry was renamed to a template with a buffer, where its signature would
+// stand for one: the digest of a buffer is that of its bytes, and what is measured has a name, not a path (Linux,
+// process_buffer_measurement).
+func (e *Entry) checkBuffer() {
+	var sum [64]byte
+	hash(e.Alg, e.Buffer, sum[:])
+	switch {
+	case e.Violation || e.Alg == 0: // says so itself
+	case len(e.Buffer) == 0 || !bytes.Equal(sum[:e.Alg.Size()], e.Digest):
+		e.problem("digest is not that of the buffer: not an entry for a buffer")
+	case strings.HasPrefix(e.Path, "/"):
+		e.problem("buffer under the path of a file: not an entry for a buffer")
 	}
 }
 

@@ -40,6 +40,7 @@ const maxFields = 15
 type template struct {
 	name    string
 	fields  []field
+	buffer  bool   // every entry has a buffer
 	custom  bool   // user-defined: the name is the format
 	old     bool   // the template "ima", with a layout and a hash of its own
 	problem string // why the fields cannot be read; the entry is still replayed
@@ -86,7 +87,7 @@ func mustTemplate(name, format string) *template {
 	if err != nil {
 		panic(err) // a wrong table above, seen by every test
 	}
-	return &template{name: name, fields: fields}
+	return &template{name: name, fields: fields, buffer: name == "ima-buf"}
 }
 
 // parseFormat reads a format as in the kernel's parameter ima_template_fmt. A field named twice is refused: the kernel would

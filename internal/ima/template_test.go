@@ -2,6 +2,7 @@ package ima_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"strings"
 	"testing"
 
@@ -25,6 +26,8 @@ func first(template string) string {
 func TestTemplates(t *testing.T) {
 	d, sig := imatest.Digest(7), []byte{3, 2, 4, 1, 2, 3, 4}
 	file := imatest.Fields{Alg: tpm.AlgSHA256, Digest: d, Path: "/bin/true"}
+	hash := sha256.Sum256([]byte("ro quiet"))
+	sum := hash[:]
 	with := func(f func(*imatest.Fields)) imatest.Fields {
 		c := file
 		f(&c)
@@ -42,8 +45,8 @@ func TestTemplates(t *testing.T) {
 		{"ima-sig", with(func(f *imatest.Fields) { f.Signature = sig }), ima.Entry{Alg: tpm.AlgSHA256, Digest: d, Path: "/bin/true", Signature: sig}},
 		{"ima-sigv2", with(func(f *imatest.Fields) { f.Signature = sig }), ima.Entry{Alg: tpm.AlgSHA256, Type: "ima", Digest: d, Path: "/bin/true", Signature: sig}},
 		{
-			"ima-buf", with(func(f *imatest.Fields) { f.Path, f.Buffer = "kexec-cmdline", []byte("ro quiet") }),
-			ima.Entry{Alg: tpm.AlgSHA256, Digest: d, Path: "kexec-cmdline", Buffer: []byte("ro quiet")},
+			"ima-buf", with(func(f *imatest.Fields) { f.Path, f.Digest, f.Buffer = "kexec-cmdline", sum, []byte("ro quiet") }),
+			ima.Entry{Alg: tpm.AlgSHA256, Digest: sum, Path: "kexec-cmdline", Buffer: []byte("ro quiet")},
 		},
 		{
 			"ima-modsig", with(func(f *imatest.Fields) { f.ModAlg, f.ModDigest, f.ModSig = tpm.AlgSHA1, sha1Digest, []byte("cms") }),
@@ -165,6 +168,33 @@ func TestRenamedTemplate(t *testing.T) {
 	res, err := ima.Verify(b.Bytes(), ima.State{}, b.PCRs())
 	if err != nil || res.Entries[0].Problem == "" {
 		t.Errorf("Verify(unknown digest type): got %+v, %v, want a problem", res, err)
+	}
+}
+
+// A file renamed to a buffer must not pass for one, even when its signature was chosen to be its content.
+func TestRenamedToBuffer(t *testing.T) {
+	content := []byte("\x03 content that is its own signature")
+	sum := sha256.Sum256(content)
+	for _, test := range []struct {
+		name   string
+		digest []byte
+		sig    []byte
+		path   string
+		want   string
+	}{
+		{"unsigned file", imatest.Digest(2), nil, "/tmp/miner", "not that of the buffer"},
+		{"signed file", imatest.Digest(2), []byte("\x03signature"), "/tmp/miner", "not that of the buffer"},
+		{"content as signature", sum[:], content, "/tmp/miner", "under the path of a file"},
+		{"true buffer", sum[:], content, "kexec-cmdline", ""},
+	} {
+		b := imatest.New().Add("ima-buf", imatest.Fields{Alg: tpm.AlgSHA256, Digest: test.digest, Path: test.path, Buffer: test.sig})
+		res, err := ima.Verify(b.Bytes(), ima.State{}, b.PCRs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := res.Entries[0]; !strings.Contains(e.Problem, test.want) || (e.Problem == "") != (test.want == "") {
+			t.Errorf("Verify(%s): got problem %q, want %q", test.name, e.Problem, test.want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ package imatest
 
 import (
 	"crypto/sha1" //nolint:gosec // template hashes are SHA-1
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -104,6 +105,12 @@ func (b *Builder) Aggregate(template string, bank *tpm.Bank) *Builder {
 // File adds an ima-ng entry with a SHA-256 digest.
 func (b *Builder) File(path string, digest []byte) *Builder {
 	return b.Add("ima-ng", Fields{Alg: tpm.AlgSHA256, Digest: digest, Path: path})
+}
+
+// Buffer adds an ima-buf entry: a kexec command line ("kexec-cmdline"), a key, critical data.
+func (b *Builder) Buffer(name string, buffer []byte) *Builder {
+	digest := sha256.Sum256(buffer)
+	return b.Add("ima-buf", Fields{Alg: tpm.AlgSHA256, Digest: digest[:], Path: name, Buffer: buffer})
 }
 
 // Add adds an entry of a template: a kernel's name ("ima-sig") or a format ("d-ng|n-ng|iuid").
