@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"touchstone.dev/touchstone/internal/authority"
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+func initCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "init", Short: "Make the data folder: CA, keys, and the first operator's bundle", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := o.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			made, err := s.authority.WriteFirst()
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			bundle := filepath.Join(s.config.Data, authority.OperatorFile)
+			if !made {
+				fmt.Fprintf(out, "%s was set up already; nothing changed\n", s.config.Data)
+			}
+			fmt.Fprintf(out, "operator bundle  %s  (keep it private; export TOUCHSTONE_OPERATOR=%s)\n", bundle, bundle)
+			fmt.Fprintf(out, "root certificate %s\n", filepath.Join(s.config.Data, authority.CAFile))
+			fmt.Fprintf(out, "for agents       --server https://%s --ca-hash %s\n", s.config.Address, s.authority.CAHash())
+			return nil
+		},
+	}
+}
+
+func serveCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Run the service; a new data folder is set up first", Args: cobra.NoArgs,
+		Long: "Run the service. SIGHUP reads policy and references again; SIGTERM and SIGINT let requests finish and end it.",
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), o) },
+	}
+}
+
+func serve(ctx context.Context, o *options) error {
+	s, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	a, log := s.authority, s.log
+	if made, err := a.WriteFirst(); err != nil {
+		return err
+	} else if made {
+		log.Info("new data folder set up", "data", s.config.Data, "operator", filepath.Join(s.config.Data, authority.OperatorFile), "caHash", a.CAHash())
+	}
+	l, err := net.Listen("tcp", s.config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-reload:
+				if _, err := a.Reload(ctx); err != nil {
+					log.Error("reload: the old policy and references stay in force", "err", err)
+				}
+			}
+		}
+	}()
+	log.Info("listening", "on", l.Addr().String(), "address", s.config.Address, "caHash", a.CAHash())
+	return a.Serve(ctx, l)
+}
+
+func tokenCommand(o *options) *cobra.Command {
+	var req protocol.TokenRequest
+	var life time.Duration
+	create := &cobra.Command{
+		Use: "create", Short: "Make a join token, also while the service runs", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := o.load()
+			if err != nil {
+				return err
+			}
+			st, err := openStore(cmd.Context(), c, nil)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = st.Close() }()
+			req.Seconds = int64(life / time.Second)
+			t, err := authority.PutToken(cmd.Context(), st, time.Now(), "local", req)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), t.Secret)
+			return nil
+		},
+	}
+	f := create.Flags()
+	f.StringVar(&req.Node, "node", "", "only for this node `NAME`")
+	f.StringVar(&req.EKSHA256, "ek", "", "only for the TPM with this EK (`SHA256` of its public key)")
+	f.IntVar(&req.Uses, "uses", 1, "how often it works")
+	f.DurationVar(&life, "for", time.Hour, "how long it works")
+	f.StringVar(&req.Note, "note", "", "what it is for")
+	cmd := &cobra.Command{Use: "token", Short: "Join tokens (touchstone token does more)"}
+	cmd.AddCommand(create)
+	return cmd
+}
+
+func operatorCommand(o *options) *cobra.Command {
+	var out string
+	add := &cobra.Command{
+		Use: "add NAME", Short: "Make the bundle of another operator", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := o.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return s.authority.WriteOperator(args[0], out)
+		},
+	}
+	add.Flags().StringVar(&out, "out", "operator.json", "`FILE` to write")
+	cmd := &cobra.Command{Use: "operator", Short: "Certificates of operators"}
+	cmd.AddCommand(add)
+	return cmd
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"touchstone.dev/touchstone/internal/authority"
+	"touchstone.dev/touchstone/internal/store"
+)
+
+const databaseFile = "aias.db"
+
+// options are the flags that all commands share.
+type options struct {
+	config, data, listen, address, softwareTPMs string
+}
+
+// load reads the configuration file, if there is one, and lets the flags override it.
+func (o *options) load() (authority.Config, error) {
+	var text []byte
+	if o.config != "" {
+		b, err := os.ReadFile(o.config)
+		if err != nil {
+			return authority.Config{}, fmt.Errorf("read the configuration: %w", err)
+		}
+		text = b
+	}
+	return authority.ParseConfig(text, func(c *authority.Config) {
+		for _, f := range []struct {
+			flag  string
+			field *string
+		}{{o.data, &c.Data}, {o.listen, &c.Listen}, {o.address, &c.Address}, {o.softwareTPMs, &c.SoftwareTPMRoots}} {
+			if f.flag != "" {
+				*f.field = f.flag
+			}
+		}
+	})
+}
+
+// service is an opened AIAS.
+type service struct {
+	config    authority.Config
+	authority *authority.Authority
+	store     *store.SQLite
+	log       *slog.Logger
+}
+
+func (s *service) close() {
+	if err := s.store.Close(); err != nil {
+		s.log.Error("close the database", "err", err)
+	}
+}
+
+func (o *options) open(ctx context.Context) (*service, error) {
+	c, err := o.load()
+	if err != nil {
+		return nil, err
+	}
+	s := &service{config: c, log: newLogger(os.Stderr, c.Log)}
+	slog.SetDefault(s.log)
+	for _, dir := range []string{c.Data, c.References} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make the folder: %w", err)
+		}
+	}
+	if s.store, err = openStore(ctx, c, func(d time.Duration) {
+		if s.authority != nil {
+			s.authority.ObserveWrite(d)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	a, err := authority.New(ctx, c, authority.Dependencies{Store: s.store, Load: authority.LoadFrom(c.References), Log: s.log})
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	s.authority = a
+	return s, nil
+}
+
+func openStore(ctx context.Context, c authority.Config, observe func(time.Duration)) (*store.SQLite, error) {
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	return store.Open(ctx, filepath.Join(c.Data, databaseFile), observe)
+}
+
+func newLogger(w io.Writer, l authority.LogSettings) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(l.Level)) // checked with the configuration
+	opts := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}

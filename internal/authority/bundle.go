@@ -1,0 +1,87 @@
+package authority
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+// OperatorFile is the name of the first operator's bundle in the data folder.
+const OperatorFile = "operator.json"
+
+// CAFile is the name of the root certificate in the data folder, for agents.
+const CAFile = "ca.pem"
+
+// Operator makes the bundle of an operator: address, CA, and a client certificate with its key, which is kept nowhere else.
+func (a *Authority) Operator(name string) (*protocol.OperatorBundle, error) {
+	if err := checkNodeName(name); err != nil {
+		return nil, fmt.Errorf("operator name %q: %w", name, err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := a.ca.operator(name, &key.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return &protocol.OperatorBundle{
+		Server: "https://" + a.cfg.Address, CA: pemCerts(a.ca.root), Certificate: pemCerts(cert, a.ca.issuing),
+		Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+	}, nil
+}
+
+// WriteOperator makes a bundle and writes it to a file that only its owner can read. It never overwrites.
+func (a *Authority) WriteOperator(name, path string) error {
+	b, err := a.Operator(name)
+	if err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the operator bundle: %w", err)
+	}
+	_, err = f.Write(append(data, '\n'))
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// WriteFirst writes the first operator's bundle and the root certificate into the data folder, where they are missing. It reports
+// whether it made the bundle.
+func (a *Authority) WriteFirst() (bool, error) {
+	if err := os.WriteFile(filepath.Join(a.cfg.Data, CAFile), []byte(pemCerts(a.ca.root)), 0o644); err != nil { //nolint:gosec // public
+		return false, fmt.Errorf("write the root certificate: %w", err)
+	}
+	err := a.WriteOperator("admin", filepath.Join(a.cfg.Data, OperatorFile))
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// CAHash is the SHA-256 of the root certificate, as agents pin it: "sha256:" and hexadecimal digits.
+func (a *Authority) CAHash() string { return hashOf(a.ca.root.Raw) }
+
+func hashOf(der []byte) string {
+	sum := sha256.Sum256(der)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,149 @@
+package authority
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Config is the configuration file of AIAS (deploy/aias.yaml says what each field means).
+type Config struct {
+	Listen              string      `json:"listen"`
+	Data                string      `json:"data"`
+	Address             string      `json:"address"`
+	ServerNames         []string    `json:"serverNames"`
+	KeyFile             string      `json:"keyFile"`
+	PassphraseFile      string      `json:"passphraseFile"`
+	PolicyFile          string      `json:"policyFile"`
+	References          string      `json:"references"`
+	EKAllowList         string      `json:"ekAllowList"`
+	SoftwareTPMRoots    string      `json:"softwareTPMRoots"`
+	CertificateLifetime Duration    `json:"certificateLifetime"`
+	ChallengeLifetime   Duration    `json:"challengeLifetime"`
+	Limits              Limits      `json:"limits"`
+	Log                 LogSettings `json:"log"`
+}
+
+// Limits bound what nodes can ask of AIAS.
+type Limits struct {
+	Appraisals       int     `json:"appraisals"`       // at a time; 0: one for each CPU
+	EvidenceInFlight int64   `json:"evidenceInFlight"` // bytes of request bodies in memory at a time
+	PerNode          float64 `json:"perNode"`          // attestations a second and node, in the long run
+	PerNodeBurst     int     `json:"perNodeBurst"`     // and at once
+	Enrolments       float64 `json:"enrolments"`       // enrolment requests a second, all together
+	Connections      int     `json:"connections"`      // open at a time
+}
+
+// LogSettings say how AIAS logs.
+type LogSettings struct {
+	Format string `json:"format"` // text or json
+	Level  string `json:"level"`  // debug, info, warn or error
+}
+
+// Duration is a time.Duration written as "10m" or "24h".
+type Duration time.Duration
+
+// UnmarshalText reads a Go duration.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("duration %q: write it like 90s, 10m or 24h", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText writes a Go duration.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// DefaultConfig returns what holds for every field that the file leaves out.
+func DefaultConfig() Config {
+	return Config{
+		Listen: ":8443", Data: "/var/lib/aias",
+		CertificateLifetime: Duration(30 * 24 * time.Hour), ChallengeLifetime: Duration(10 * time.Minute),
+		Limits: Limits{
+			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 200, Connections: 20000,
+		},
+		Log: LogSettings{Format: "text", Level: "info"},
+	}
+}
+
+// ParseConfig reads a configuration over the defaults, lets override change it, fills in what depends on other fields and validates. Unknown
+// fields are refused.
+func ParseConfig(data []byte, override ...func(*Config)) (Config, error) {
+	c := DefaultConfig()
+	if err := yaml.UnmarshalStrict(data, &c); err != nil {
+		return c, fmt.Errorf("configuration: %w", err)
+	}
+	for _, f := range override {
+		f(&c)
+	}
+	return c, c.complete()
+}
+
+// complete fills in what depends on other fields, and validates.
+func (c *Config) complete() error {
+	var errs []error
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf("configuration: "+format, a...)) }
+	if c.Data == "" {
+		bad("data is empty: name the folder that AIAS may keep its data in")
+	}
+	if c.KeyFile != "" && c.PassphraseFile != "" {
+		bad("keyFile and passphraseFile are both set: choose one")
+	}
+	if c.KeyFile == "" && c.PassphraseFile == "" {
+		c.KeyFile = filepath.Join(c.Data, "aias.key")
+	}
+	if c.References == "" {
+		c.References = filepath.Join(c.Data, "references")
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		bad("listen %q: want HOST:PORT or :PORT", c.Listen)
+	}
+	c.names(host)
+	if c.Address == "" && len(c.ServerNames) > 0 {
+		c.Address = net.JoinHostPort(c.ServerNames[0], port)
+	}
+	if day := 24 * time.Hour; time.Duration(c.CertificateLifetime) < day || time.Duration(c.CertificateLifetime) > 90*day {
+		bad("certificateLifetime %v: want 24h to 2160h (90 days)", time.Duration(c.CertificateLifetime))
+	}
+	if l := time.Duration(c.ChallengeLifetime); l < 10*time.Second || l > 24*time.Hour {
+		bad("challengeLifetime %v: want 10s to 24h", l)
+	}
+	l := c.Limits
+	if l.Appraisals < 0 || l.EvidenceInFlight < 64<<20 || l.PerNode <= 0 || l.PerNodeBurst < 1 || l.Enrolments <= 0 || l.Connections < 1 {
+		bad("limits: all must be positive, evidenceInFlight at least 67108864")
+	}
+	if f := c.Log.Format; f != "text" && f != "json" {
+		bad("log.format %q: want text or json", f)
+	}
+	if err := new(slog.Level).UnmarshalText([]byte(c.Log.Level)); err != nil {
+		bad("log.level %q: want debug, info, warn or error", c.Log.Level)
+	}
+	return errors.Join(errs...)
+}
+
+// names fills in the names of the server certificate: the listening address, this host, and loopback.
+func (c *Config) names(host string) {
+	if len(c.ServerNames) > 0 {
+		return
+	}
+	if h, _, err := net.SplitHostPort(c.Address); err == nil {
+		c.ServerNames = append(c.ServerNames, h)
+	}
+	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
+		c.ServerNames = append(c.ServerNames, host)
+	}
+	c.ServerNames = append(c.ServerNames, "localhost", "127.0.0.1", "::1")
+	if h, err := os.Hostname(); err == nil && h != "" {
+		c.ServerNames = append(c.ServerNames, strings.ToLower(h))
+	}
+}

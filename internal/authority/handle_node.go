@@ -1,0 +1,150 @@
+package authority
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"touchstone.dev/touchstone/internal/evidence"
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+// bodyRate is the slowest a large body may come, in bytes a second, beside a fixed allowance.
+const (
+	bodyTime = 10 * time.Second
+	bodyRate = 256 << 10
+)
+
+func (a *Authority) postEnrol(w http.ResponseWriter, r *http.Request, id identity) error {
+	if err := a.mayEnrol(w); err != nil {
+		return err
+	}
+	var req protocol.EnrolRequest
+	if err := decode(w, r, &req); err != nil {
+		return err
+	}
+	out, err := a.enrol(r.Context(), id, &req)
+	if err != nil {
+		return err
+	}
+	return answer(w, out)
+}
+
+func (a *Authority) postActivate(w http.ResponseWriter, r *http.Request, _ identity) error {
+	if err := a.mayEnrol(w); err != nil {
+		return err
+	}
+	var req protocol.EnrolProof
+	if err := decode(w, r, &req); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), handleTime)
+	defer cancel()
+	out, err := a.activate(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return answer(w, out)
+}
+
+func (a *Authority) mayEnrol(w http.ResponseWriter) error {
+	if a.enrols.Allow() {
+		return nil
+	}
+	return tooMany(w, "too many enrolments at the same time")
+}
+
+func tooMany(w http.ResponseWriter, what string) error {
+	w.Header().Set("Retry-After", "1")
+	return refuse(http.StatusTooManyRequests, "too-many", what, "", "try again in a second")
+}
+
+func (a *Authority) getChallenge(w http.ResponseWriter, _ *http.Request, id identity) error {
+	n, err := a.nodeOf(id)
+	if err != nil {
+		return err
+	}
+	if !n.limit.Allow() {
+		return tooMany(w, "this node asks too often")
+	}
+	return answer(w, a.challenge(n, true))
+}
+
+func (a *Authority) postRenew(w http.ResponseWriter, r *http.Request, id identity) error {
+	n, err := a.nodeOf(id)
+	if err != nil {
+		return err
+	}
+	if !n.limit.Allow() {
+		return tooMany(w, "this node asks too often")
+	}
+	var req protocol.RenewRequest
+	if err := decode(w, r, &req); err != nil {
+		return err
+	}
+	out, err := a.renew(n, id.key, &req)
+	if err != nil {
+		return err
+	}
+	return answer(w, out)
+}
+
+func (a *Authority) postAttest(w http.ResponseWriter, r *http.Request, id identity) error {
+	n, err := a.nodeOf(id)
+	if err != nil {
+		return err
+	}
+	if !n.limit.Allow() {
+		return tooMany(w, "this node attests too often")
+	}
+	if t, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(t) != protocol.MediaTypeEvidence {
+		return refuse(http.StatusUnsupportedMediaType, "media-type", "Evidence is "+protocol.MediaTypeEvidence, "", "set the Content-Type")
+	}
+	size := r.ContentLength
+	switch {
+	case size < 0:
+		return refuse(http.StatusLengthRequired, "length", "the length of the Evidence must be known", "", "set the Content-Length")
+	case size > evidence.MaxDocument:
+		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the Evidence is too large",
+			fmt.Sprintf("%d bytes, at most %d are taken", size, evidence.MaxDocument), "")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), handleTime)
+	defer cancel()
+	// What is in memory at a time is bounded over all nodes, and first come is first served.
+	if err := a.memory.Acquire(ctx, size); err != nil {
+		return err
+	}
+	defer a.memory.Release(size)
+	body, err := readBody(w, r, size)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "malformed-evidence", "the Evidence did not arrive whole", err.Error(), "try again")
+	}
+	out, err := a.attest(ctx, n, body)
+	if err != nil {
+		return err
+	}
+	return answer(w, out)
+}
+
+// readBody reads a body of known size. One that comes too slowly is dropped: it holds memory that others need.
+func readBody(w http.ResponseWriter, r *http.Request, size int64) ([]byte, error) {
+	limit := bodyTime + time.Duration(size/bodyRate)*time.Second
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit)) // not every test's writer can
+	var b bytes.Buffer
+	if size <= maxRequest {
+		b.Grow(int(size) + bytes.MinRead)
+	}
+	n, err := io.Copy(&b, io.LimitReader(r.Body, size))
+	if err != nil {
+		return nil, err
+	}
+	if n < size {
+		return nil, io.ErrUnexpectedEOF
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return b.Bytes(), nil
+}

@@ -1,0 +1,45 @@
+package authority
+
+import (
+	"context"
+	_ "embed"
+	"net/http"
+	"time"
+)
+
+//go:embed openapi.json
+var openAPI []byte
+
+// OpenAPI returns the OpenAPI 3.1 document of the API.
+func OpenAPI() []byte { return openAPI }
+
+// getHealth answers while the process lives.
+func (a *Authority) getHealth(w http.ResponseWriter, _ *http.Request, _ identity) error {
+	return text(w, "text/plain; charset=utf-8", []byte("ok\n"))
+}
+
+// getReady answers when AIAS can judge: the database answers and a policy is in force.
+func (a *Authority) getReady(w http.ResponseWriter, r *http.Request, _ identity) error {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := a.store.Ping(ctx); err != nil {
+		a.log.Error("the database does not answer", "err", err)
+		return refuse(http.StatusServiceUnavailable, "not-ready", "the database does not answer", "", "see the log of AIAS")
+	}
+	return text(w, "text/plain; charset=utf-8", []byte("ready\n"))
+}
+
+func (a *Authority) getJWKS(w http.ResponseWriter, _ *http.Request, _ identity) error {
+	w.Header().Set("Cache-Control", "max-age=300")
+	return text(w, "application/jwk-set+json", a.jwks)
+}
+
+func (a *Authority) getOpenAPI(w http.ResponseWriter, _ *http.Request, _ identity) error {
+	return text(w, "application/openapi+json", openAPI)
+}
+
+func text(w http.ResponseWriter, mediaType string, b []byte) error {
+	w.Header().Set("Content-Type", mediaType)
+	_, err := w.Write(b)
+	return ignoreGone(err)
+}

@@ -1,0 +1,86 @@
+package authority
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+// role is what a client certificate of AIAS is for.
+type role string
+
+const (
+	uriScheme    = "touchstone"
+	roleNode     = role("node")
+	roleOperator = role("operator")
+)
+
+// identity is who speaks: from the verified client certificate, never from what the request says.
+type identity struct {
+	role role
+	name string
+	key  [32]byte // SHA-256 of the SubjectPublicKeyInfo
+}
+
+// identify reads the client certificate of a connection. Without one the identity is empty.
+func identify(cs *tls.ConnectionState) identity {
+	if cs == nil || len(cs.VerifiedChains) == 0 || len(cs.PeerCertificates) == 0 {
+		return identity{}
+	}
+	cert := cs.PeerCertificates[0]
+	if len(cert.URIs) != 1 || cert.URIs[0].Scheme != uriScheme {
+		return identity{}
+	}
+	r, name, ok := strings.Cut(cert.URIs[0].Opaque, ":")
+	if !ok {
+		return identity{}
+	}
+	return identity{role: role(r), name: name, key: sha256.Sum256(cert.RawSubjectPublicKeyInfo)}
+}
+
+// nodeOf returns the enrolled node that the certificate belongs to. A certificate from before a new enrolment, or of a deleted node, is refused.
+func (a *Authority) nodeOf(id identity) (*node, error) {
+	if id.role != roleNode {
+		return nil, refuse(http.StatusForbidden, "not-a-node", "the client certificate of a node is needed",
+			"", "enrol first; operators use the operator API")
+	}
+	n := a.node(id.name)
+	if n == nil {
+		return nil, refuse(http.StatusForbidden, "not-enrolled", "this node is not enrolled",
+			fmt.Sprintf("node %q was removed or never enrolled here", id.name), "enrol the node again with a join token")
+	}
+	n.mu.RLock()
+	same := n.tlsKey == id.key
+	n.mu.RUnlock()
+	if !same {
+		return nil, refuse(http.StatusForbidden, "old-certificate", "the client certificate is not the one of this enrolment",
+			fmt.Sprintf("node %q has enrolled again with another key", id.name), "use the newest certificate, or enrol again")
+	}
+	return n, nil
+}
+
+// nodeName is a DNS-1123 subdomain, as Kubernetes names nodes.
+var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$`)
+
+const maxName = 253
+
+func checkNodeName(s string) error {
+	if len(s) > maxName || !nodeName.MatchString(s) {
+		return errors.New("want a DNS-1123 subdomain: lower case letters, digits, '-' and '.', at most 253 characters")
+	}
+	return nil
+}
+
+// problemPrefix begins the type of every Problem.
+const problemPrefix = "urn:touchstone:problem:"
+
+// refuse makes the answer to a request that is not granted.
+func refuse(status int, kind, title, detail, remedy string) *protocol.Problem {
+	return &protocol.Problem{Type: problemPrefix + kind, Title: title, Status: status, Detail: detail, Remedy: remedy}
+}

@@ -1,0 +1,170 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/store"
+	"touchstone.dev/touchstone/internal/verifier"
+)
+
+// rejudgeLoop has nodes judged again from kept Evidence whenever a new snapshot is in force.
+func (a *Authority) rejudgeLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.rejudge:
+			a.rejudgeAll(ctx)
+		}
+	}
+}
+
+// rejudgeAll goes through the nodes one by one, so that nodes that attest now are not kept waiting.
+func (a *Authority) rejudgeAll(ctx context.Context) {
+	start, s := time.Now(), a.snapshot.Load()
+	nodes := a.outdated(s)
+	for _, n := range nodes {
+		if ctx.Err() != nil || a.snapshot.Load() != s {
+			return
+		}
+		if err := n.lock(ctx); err != nil {
+			continue
+		}
+		err := a.fresh(ctx, n, s)
+		n.unlock()
+		if err != nil && ctx.Err() == nil {
+			a.log.Error("judge a node again", "node", n.name, "err", err)
+		}
+	}
+	if len(nodes) > 0 {
+		a.log.Info("nodes judged again from kept evidence", "nodes", len(nodes), "took", time.Since(start).Round(time.Millisecond))
+	}
+}
+
+// outdated returns the nodes whose verdict another snapshot gave.
+func (a *Authority) outdated(s *Snapshot) []*node {
+	var out []*node
+	for _, n := range a.all() {
+		n.mu.RLock()
+		old := n.snapshot != "" && n.snapshot != s.Appraiser.Snapshot()
+		n.mu.RUnlock()
+		if old {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// fresh makes sure that the node's verdict and checkpoint come from snapshot s: if they do not, its last Evidence is put together from the
+// store and judged again, whole. A checkpoint of another snapshot is never built upon. The caller holds the node.
+func (a *Authority) fresh(ctx context.Context, n *node, s *Snapshot) error {
+	if n.snapshot == "" || n.snapshot == s.Appraiser.Snapshot() {
+		return nil
+	}
+	doc, err := a.document(ctx, n, n.lastKind())
+	if err == nil {
+		var out *verifier.Outcome
+		now := a.now()
+		out, err = a.appraise(ctx, s, doc, a.expect(ctx, n, doc, nil, now))
+		if err == nil {
+			return a.concludeAgain(ctx, n, s, out, now)
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	// Nothing to judge from: the verdict stays until the node's next Evidence, which must be whole.
+	if !notFound(err) && !errors.Is(err, verifier.ErrMalformed) && !errors.Is(err, verifier.ErrResume) {
+		a.log.Warn("kept evidence cannot be judged again, the next evidence will be", "node", n.name, "err", err)
+	}
+	st := n.current()
+	st.checkpoint = counters(n.checkpoint, s.Appraiser.Snapshot())
+	st.snapshot = s.Appraiser.Snapshot()
+	signed, err := a.storedResult(ctx, n)
+	if err != nil {
+		return err
+	}
+	return a.save(ctx, n, st, protocol.CausePolicy, &store.Update{}, signed)
+}
+
+// concludeAgain writes what a new snapshot makes of kept Evidence. The Evidence is as old as it was: a node that fell silent
+// gains nothing.
+func (a *Authority) concludeAgain(ctx context.Context, n *node, snap *Snapshot, out *verifier.Outcome, now time.Time) error {
+	s := n.current()
+	s.judged(out.Verdict, out.Snapshot, now, n.attested, n.attested.Add(snap.Lifetime))
+	old := n.checkpoint
+	switch {
+	case !out.Authentic || out.Checkpoint == nil:
+		s.checkpoint = counters(old, out.Snapshot)
+	case old != nil && (old.ResetCount > out.Checkpoint.ResetCount || old.Clock > out.Checkpoint.Clock):
+		// The kept Evidence is older than the last authentic one: the counters may not go back.
+		s.checkpoint = counters(old, out.Snapshot)
+	default:
+		s.checkpoint = out.Checkpoint
+	}
+	if s.trust == protocol.Trusted && !now.Before(s.expires) {
+		s.silent(now)
+		s.since = n.since
+		if n.trust != s.trust {
+			s.since = now
+		}
+	}
+	signed, err := a.signResult(n, &s, now)
+	if err != nil {
+		return err
+	}
+	u := &store.Update{}
+	if err := a.putVerdict(n, u, out.Verdict); err != nil {
+		return err
+	}
+	if err := a.keepKind(ctx, n, &s, u); err != nil {
+		return err
+	}
+	if err := a.save(ctx, n, s, protocol.CausePolicy, u, signed); err != nil {
+		return err
+	}
+	n.verdict = out.Verdict
+	return nil
+}
+
+// keepKind files the kept Evidence anew when the new snapshot judges it the other way.
+func (a *Authority) keepKind(ctx context.Context, n *node, s *state, u *store.Update) error {
+	if s.bad == n.bad {
+		return nil
+	}
+	e, err := a.store.Evidence(ctx, n.id, n.lastKind())
+	if err != nil {
+		return err
+	}
+	if !s.bad {
+		e.Kind = store.LastGood
+		u.Evidence = append(u.Evidence, *e)
+		return nil
+	}
+	for _, k := range []store.Kind{store.LastBad, store.FirstBad} {
+		e.Kind = k
+		u.Evidence = append(u.Evidence, *e)
+	}
+	return nil
+}
+
+// counters is a checkpoint that only remembers how far the TPM's counters had come: logs must be sent whole.
+func counters(c *verifier.Checkpoint, snapshot string) *verifier.Checkpoint {
+	if c == nil {
+		return nil
+	}
+	return &verifier.Checkpoint{
+		Snapshot: snapshot, Clock: c.Clock, ResetCount: c.ResetCount, RestartCount: c.RestartCount, Firmware: c.Firmware,
+	}
+}
+
+func (a *Authority) storedResult(ctx context.Context, n *node) (string, error) {
+	r, err := a.store.Result(ctx, n.id)
+	if notFound(err) {
+		return "", nil
+	}
+	return r, err
+}

@@ -1,0 +1,187 @@
+package authority
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+// audience says whose certificate a route takes.
+type audience int
+
+const (
+	anyone    audience = iota // no certificate is needed
+	nodesOnly                 // the client certificate of a node
+	operators                 // the client certificate of an operator
+)
+
+const (
+	maxRequest = 256 << 10 // bytes of a request body, where a route names no limit of its own
+	maxPolicy  = 1 << 20   // bytes of a policy
+	handleTime = 60 * time.Second
+)
+
+// handler answers one request; an error becomes a Problem.
+type handler func(w http.ResponseWriter, r *http.Request, id identity) error
+
+// route is one line of the API. openapi.json has the same lines; a test compares.
+type route struct {
+	method, path string
+	for_         audience
+	handle       handler
+}
+
+// routes is the whole API.
+func (a *Authority) routes() []route {
+	return []route{
+		{http.MethodPost, protocol.PathEnrol, anyone, a.postEnrol},
+		{http.MethodPost, protocol.PathActivate, anyone, a.postActivate},
+		{http.MethodGet, protocol.PathChallenge, nodesOnly, a.getChallenge},
+		{http.MethodPost, protocol.PathAttest, nodesOnly, a.postAttest},
+		{http.MethodPost, protocol.PathRenew, nodesOnly, a.postRenew},
+
+		{http.MethodGet, protocol.PathNodes, operators, a.getNodes},
+		{http.MethodGet, protocol.PathNode, operators, a.getNode},
+		{http.MethodDelete, protocol.PathNode, operators, a.deleteNode},
+		{http.MethodGet, protocol.PathVerdict, operators, a.getVerdict},
+		{http.MethodGet, protocol.PathResult, operators, a.getResult},
+		{http.MethodGet, protocol.PathNodeLog, operators, a.getHistory},
+		{http.MethodGet, protocol.PathEvidence, operators, a.getEvidence},
+		{http.MethodPost, protocol.PathRebind, operators, a.postRebind},
+		{http.MethodGet, protocol.PathHistory, operators, a.getHistory},
+		{http.MethodGet, protocol.PathEvents, operators, a.getEvents},
+		{http.MethodGet, protocol.PathTokens, operators, a.getTokens},
+		{http.MethodPost, protocol.PathTokens, operators, a.postToken},
+		{http.MethodDelete, protocol.PathToken, operators, a.deleteToken},
+		{http.MethodGet, protocol.PathPolicy, operators, a.getPolicy},
+		{http.MethodPut, protocol.PathPolicy, operators, a.putPolicy},
+		{http.MethodGet, protocol.PathReferences, operators, a.getReferences},
+		{http.MethodPost, protocol.PathReload, operators, a.postReload},
+		{http.MethodGet, protocol.PathEKs, operators, a.getEKs},
+		{http.MethodPost, protocol.PathEKs, operators, a.postEK},
+		{http.MethodDelete, protocol.PathEK, operators, a.deleteEK},
+		{http.MethodGet, protocol.PathActs, operators, a.getActs},
+
+		{http.MethodGet, protocol.PathHealth, anyone, a.getHealth},
+		{http.MethodGet, protocol.PathReady, anyone, a.getReady},
+		{http.MethodGet, protocol.PathMetrics, anyone, a.getMetrics},
+		{http.MethodGet, protocol.PathJWKS, anyone, a.getJWKS},
+		{http.MethodGet, protocol.PathOpenAPI, anyone, a.getOpenAPI},
+	}
+}
+
+// Handler serves the API. It takes the caller's identity from the connection's verified client certificate.
+func (a *Authority) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range a.routes() {
+		seconds := a.metrics.requests.WithLabelValues(r.path)
+		mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) {
+			start := time.Now()
+			a.serve(w, req, r)
+			seconds.Observe(time.Since(start).Seconds())
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		a.fail(w, r, refuse(http.StatusNotFound, "not-found", "there is nothing here", r.Method+" "+clip(r.URL.Path, 200), "see "+protocol.PathOpenAPI))
+	})
+	return mux
+}
+
+// serve runs one handler behind the check of who asks. A panic ends this request only.
+func (a *Authority) serve(w http.ResponseWriter, r *http.Request, rt route) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			a.metrics.panics.Inc()
+			a.log.Error("request panicked: please report it", "path", rt.path, "panic", p, "stack", string(debug.Stack()))
+			a.fail(w, r, errors.New("internal error"))
+		}
+	}()
+	id := identify(r.TLS)
+	want := map[audience]role{nodesOnly: roleNode, operators: roleOperator}[rt.for_]
+	if want != "" && id.role != want {
+		a.fail(w, r, refuse(http.StatusForbidden, "role", "this needs the client certificate of "+article(want),
+			"", "use the right certificate: nodes get theirs by enrolment, operators from aias init"))
+		return
+	}
+	if err := rt.handle(w, r, id); err != nil {
+		a.fail(w, r, err)
+	}
+}
+
+func article(r role) string {
+	if r == roleOperator {
+		return "an operator"
+	}
+	return "a node"
+}
+
+// fail answers with a Problem. What is not a Problem already is AIAS's own failure; its cause stays in the log.
+func (a *Authority) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var p *protocol.Problem
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &p):
+	case errors.As(err, &tooLarge):
+		p = refuse(http.StatusRequestEntityTooLarge, "too-large", "the request is too large", fmt.Sprintf("at most %d bytes are taken", tooLarge.Limit), "send less")
+	case r.Context().Err() != nil:
+		p = refuse(http.StatusServiceUnavailable, "busy", "the request took too long", "", "try again later")
+		w.Header().Set("Retry-After", "2")
+	case errors.Is(err, errGone):
+		p = refuse(http.StatusForbidden, "not-enrolled", "the node was removed", "", "enrol the node again with a join token")
+	default:
+		a.log.Error("request failed", "method", r.Method, "path", clip(r.URL.Path, 200), "err", err)
+		p = refuse(http.StatusInternalServerError, "internal", "AIAS failed", "", "see the log of AIAS, and try again")
+	}
+	a.metrics.refusals.WithLabelValues(p.Type).Inc()
+	w.Header().Set("Content-Type", protocol.MediaTypeProblem)
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+func answer(w http.ResponseWriter, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	_, err = w.Write(b)
+	return ignoreGone(err)
+}
+
+// ignoreGone drops the error of a client that went away: nobody is left to tell.
+func ignoreGone(error) error { return nil }
+
+// decode reads a JSON body strictly.
+func decode(w http.ResponseWriter, r *http.Request, out any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	d.DisallowUnknownFields()
+	err := d.Decode(out)
+	if err == nil {
+		if _, end := d.Token(); end != io.EOF {
+			err = errors.New("there is more after the JSON value")
+		}
+	}
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		return refuse(http.StatusBadRequest, "malformed-request", "the request cannot be read", err.Error(), "see "+protocol.PathOpenAPI)
+	}
+	return err
+}
+
+func (a *Authority) getMetrics(w http.ResponseWriter, r *http.Request, _ identity) error {
+	promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	return nil
+}

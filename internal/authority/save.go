@@ -1,0 +1,110 @@
+package authority
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"touchstone.dev/touchstone/internal/appraisal"
+	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/result"
+	"touchstone.dev/touchstone/internal/store"
+	"touchstone.dev/touchstone/internal/version"
+)
+
+// save writes a step of a node to the store, then makes it visible, sets the time of its expiry and tells who waits for changes. The caller
+// holds the node. u carries what the step brings besides state and change.
+func (a *Authority) save(ctx context.Context, n *node, s state, cause string, u *store.Update, signed string) error {
+	before := n.current()
+	record, err := s.record(signed)
+	if err != nil {
+		return err
+	}
+	u.Node, u.State = n.id, record
+	changed := s.changed(&before)
+	if changed {
+		u.Change = &store.Change{
+			Node: n.name, At: s.since, Cause: cause, From: before.trust, To: s.trust, Reason: s.reason, Levels: record.Levels, Snapshot: s.snapshot,
+		}
+	}
+	if _, err := a.store.Save(ctx, u); err != nil {
+		return err
+	}
+	n.set(s, u.Challenge)
+	if s.trust == protocol.Trusted {
+		a.expiry.set(n, s.expires)
+	} else {
+		a.expiry.set(n, time.Time{})
+	}
+	if changed {
+		a.metrics.changes.WithLabelValues(cause, s.trust).Inc()
+		a.log.Info("verdict changed", "node", n.name, "from", before.trust, "to", s.trust, "cause", cause, "reason", s.reason)
+		a.changes.signal()
+	}
+	return nil
+}
+
+// judged turns s into the state after a verdict at time now, whose result lives until expires.
+func (s *state) judged(v *appraisal.Verdict, snapshot string, now, at, expires time.Time) {
+	before := *s
+	s.trust, s.reason = protocol.Trusted, ""
+	if !v.Trusted {
+		s.trust, s.reason = protocol.Untrusted, reason(v)
+	}
+	s.levels = levelInfos(v)
+	s.attested, s.expires, s.snapshot, s.bad = at, expires, snapshot, !v.Trusted
+	if s.changed(&before) {
+		s.since = now
+	}
+}
+
+// reason is why a verdict is not trusted, in one line: the lowest level that costs trust.
+func reason(v *appraisal.Verdict) string {
+	for _, want := range []appraisal.Status{appraisal.Fail, appraisal.Unknown} {
+		for i := range v.Levels {
+			if l := &v.Levels[i]; l.Status == want {
+				return fmt.Sprintf("level %d (%s): %s", l.Level, l.Name, l.Reason())
+			}
+		}
+	}
+	return "not trusted"
+}
+
+func levelInfos(v *appraisal.Verdict) []protocol.LevelInfo {
+	out := make([]protocol.LevelInfo, len(v.Levels))
+	for i := range v.Levels {
+		l := &v.Levels[i]
+		out[i] = protocol.LevelInfo{Level: l.Level, Name: l.Name, Status: string(l.Status)}
+		if l.Status != appraisal.Pass {
+			out[i].Reason = l.Reason()
+		}
+	}
+	return out
+}
+
+// signResult signs what s says about n.
+func (a *Authority) signResult(n *node, s *state, issued time.Time) (string, error) {
+	r := &result.Result{
+		Node: n.name, AKName: n.akName, Trusted: s.trust == protocol.Trusted, Snapshot: s.snapshot, SoftwareTPM: n.software,
+		ID: result.NewID(), Build: buildVersion, Issued: issued, Expires: s.expires, Levels: make([]result.Level, len(s.levels)),
+	}
+	for i, l := range s.levels {
+		r.Levels[i] = result.Level{Level: l.Level, Name: l.Name, Status: appraisal.Status(l.Status), Reason: l.Reason}
+	}
+	if c := s.checkpoint; c != nil {
+		r.ResetCount, r.RestartCount = c.ResetCount, c.RestartCount
+	}
+	return result.Sign(a.results, r)
+}
+
+var buildVersion = version.String()
+
+// verdictOf reads the last whole verdict of a node, null when there is none yet.
+func (a *Authority) verdictOf(ctx context.Context, n *node) (json.RawMessage, error) {
+	v, err := a.store.Verdict(ctx, n.id)
+	if notFound(err) {
+		return json.RawMessage("null"), nil
+	}
+	return v, err
+}

@@ -1,0 +1,144 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// migrations bring a database from one version to the next. A released one never changes; a new one is added at the end.
+var migrations = []string{
+	`CREATE TABLE settings (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+
+	CREATE TABLE nodes (
+		id INTEGER PRIMARY KEY AUTOINCREMENT,
+		name TEXT NOT NULL UNIQUE,
+		ek BLOB NOT NULL UNIQUE,
+		ek_cert TEXT NOT NULL,
+		software INTEGER NOT NULL,
+		ak_public BLOB NOT NULL,
+		tls_key BLOB NOT NULL,
+		agent TEXT NOT NULL,
+		enrolled INTEGER NOT NULL,
+		rebind_ek BLOB,
+		rebind_until INTEGER NOT NULL DEFAULT 0
+	) STRICT;
+
+	CREATE TABLE states (
+		node INTEGER PRIMARY KEY REFERENCES nodes (id) ON DELETE CASCADE,
+		watermark INTEGER NOT NULL,
+		trust TEXT NOT NULL,
+		reason TEXT NOT NULL,
+		levels BLOB,
+		since INTEGER NOT NULL,
+		attested INTEGER NOT NULL,
+		expires INTEGER NOT NULL,
+		checkpoint BLOB,
+		snapshot TEXT NOT NULL,
+		result TEXT NOT NULL,
+		list INTEGER NOT NULL,
+		bad INTEGER NOT NULL DEFAULT 0
+	) STRICT;
+
+	CREATE TABLE verdicts (
+		node INTEGER PRIMARY KEY REFERENCES nodes (id) ON DELETE CASCADE,
+		verdict BLOB NOT NULL
+	) STRICT;
+
+	-- id is node * 4 + kind: one small key for the row that every attestation writes.
+	CREATE TABLE evidence (
+		id INTEGER PRIMARY KEY,
+		node INTEGER NOT NULL REFERENCES nodes (id) ON DELETE CASCADE,
+		at INTEGER NOT NULL,
+		document BLOB NOT NULL,
+		event_log BLOB,
+		facts BLOB,
+		list INTEGER NOT NULL,
+		ima_len INTEGER NOT NULL,
+		ima_tail BLOB
+	) STRICT;
+	CREATE INDEX evidence_node ON evidence (node);
+
+	CREATE TABLE ima (
+		node INTEGER NOT NULL REFERENCES nodes (id) ON DELETE CASCADE,
+		list INTEGER NOT NULL,
+		start INTEGER NOT NULL,
+		size INTEGER NOT NULL,
+		data BLOB NOT NULL,
+		PRIMARY KEY (node, list, start)
+	) STRICT;
+
+	CREATE TABLE blobs (digest BLOB PRIMARY KEY, data BLOB NOT NULL) STRICT;
+
+	CREATE TABLE history (
+		id INTEGER PRIMARY KEY AUTOINCREMENT,
+		node TEXT NOT NULL,
+		at INTEGER NOT NULL,
+		cause TEXT NOT NULL,
+		was TEXT NOT NULL,
+		now TEXT NOT NULL,
+		reason TEXT NOT NULL,
+		levels BLOB,
+		snapshot TEXT NOT NULL
+	) STRICT;
+	CREATE INDEX history_node ON history (node, id);
+	CREATE TRIGGER history_no_update BEFORE UPDATE ON history BEGIN SELECT RAISE (ABORT, 'history is append-only'); END;
+	CREATE TRIGGER history_no_delete BEFORE DELETE ON history BEGIN SELECT RAISE (ABORT, 'history is append-only'); END;
+
+	CREATE TABLE tokens (
+		id TEXT PRIMARY KEY,
+		hash BLOB NOT NULL,
+		node TEXT NOT NULL,
+		ek BLOB,
+		left INTEGER NOT NULL,
+		created INTEGER NOT NULL,
+		expires INTEGER NOT NULL,
+		note TEXT NOT NULL
+	) STRICT;
+
+	CREATE TABLE sessions (id BLOB PRIMARY KEY, expires INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+	CREATE TABLE eks (hash BLOB PRIMARY KEY, note TEXT NOT NULL, added INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+	CREATE TABLE acts (
+		id INTEGER PRIMARY KEY AUTOINCREMENT,
+		at INTEGER NOT NULL,
+		operator TEXT NOT NULL,
+		act TEXT NOT NULL,
+		object TEXT NOT NULL,
+		detail TEXT NOT NULL
+	) STRICT;
+	CREATE TRIGGER acts_no_update BEFORE UPDATE ON acts BEGIN SELECT RAISE (ABORT, 'acts are append-only'); END;
+	CREATE TRIGGER acts_no_delete BEFORE DELETE ON acts BEGIN SELECT RAISE (ABORT, 'acts are append-only'); END;`,
+}
+
+// migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.
+func migrate(ctx context.Context, conn *sql.Conn) error {
+	if _, err := conn.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT`); err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	var have int
+	if err := conn.QueryRowContext(ctx, `SELECT coalesce(max(version), 0) FROM migrations`).Scan(&have); err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	if have > len(migrations) {
+		return fmt.Errorf("the database has version %d, this program knows %d: use the newer aias, or restore a backup", have, len(migrations))
+	}
+	for v := have + 1; v <= len(migrations); v++ {
+		tx, err := conn.BeginTx(ctx, nil)
+		if err != nil {
+			return fmt.Errorf("migrate the database to version %d: %w", v, err)
+		}
+		_, err = tx.ExecContext(ctx, migrations[v-1])
+		if err == nil {
+			_, err = tx.ExecContext(ctx, `INSERT INTO migrations (version) VALUES (?)`, v)
+		}
+		if err != nil {
+			_ = tx.Rollback()
+			return fmt.Errorf("migrate the database to version %d: %w", v, err)
+		}
+		if err := tx.Commit(); err != nil {
+			return fmt.Errorf("migrate the database to version %d: %w", v, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	_ "modernc.org/sqlite" // the driver
+)
+
+// SQLite is the embedded Store.
+type SQLite struct {
+	read    *sql.DB
+	wdb     *sql.DB
+	queue   chan *write
+	stop    chan struct{}
+	stopped chan struct{}
+	once    sync.Once
+	batch   []*write
+	observe func(time.Duration)
+	enc     *zstd.Encoder
+	dec     *zstd.Decoder
+}
+
+const maxBlob = 64 << 20 // bytes of a log after decompression
+
+// pragmas of every connection. synchronous(FULL) syncs the log at each commit; page size and cache are chosen for rows of a few KiB.
+const pragmas = "_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=busy_timeout(10000)" +
+	"&_pragma=cache_size(-16000)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)&_pragma=temp_store(MEMORY)"
+
+// Open opens or makes the database file at path and brings it to the newest version. observe, when not nil, is told how long each write
+// took from being handed over to being on disk.
+func Open(ctx context.Context, path string, observe func(time.Duration)) (*SQLite, error) {
+	s := &SQLite{
+		queue: make(chan *write, maxQueue), stop: make(chan struct{}), stopped: make(chan struct{}), observe: observe,
+	}
+	var err error
+	if s.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true)); err != nil {
+		return nil, err
+	}
+	if s.dec, err = zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxBlob), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true)); err != nil {
+		return nil, err
+	}
+	file := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + pragmas
+	if s.wdb, err = sql.Open("sqlite", file); err != nil {
+		return nil, fmt.Errorf("open the database %s: %w", path, err)
+	}
+	s.wdb.SetMaxOpenConns(1)
+	conn, err := s.wdb.Conn(ctx)
+	if err != nil {
+		_ = s.wdb.Close()
+		return nil, fmt.Errorf("open the database %s: %w", path, err)
+	}
+	if err := migrate(ctx, conn); err != nil {
+		_ = s.wdb.Close()
+		return nil, err
+	}
+	if s.read, err = sql.Open("sqlite", file+"&_pragma=query_only(1)"); err != nil {
+		_ = s.wdb.Close()
+		return nil, fmt.Errorf("open the database %s: %w", path, err)
+	}
+	s.read.SetMaxOpenConns(4)
+	go s.loop(&txn{ctx: context.Background(), conn: conn, prep: map[string]*sql.Stmt{}})
+	return s, nil
+}
+
+// Close writes what was accepted, and closes the database.
+func (s *SQLite) Close() error {
+	var err error
+	s.once.Do(func() {
+		close(s.stop)
+		<-s.stopped
+		err = errors.Join(s.read.Close(), s.wdb.Close())
+		s.dec.Close()
+		_ = s.enc.Close()
+	})
+	return err
+}
+
+// Ping tells whether the database answers.
+func (s *SQLite) Ping(ctx context.Context) error {
+	var n int
+	return s.read.QueryRowContext(ctx, `SELECT 1`).Scan(&n)
+}
+
+// Setting returns one value, or ErrNotFound.
+func (s *SQLite) Setting(ctx context.Context, key string) ([]byte, error) {
+	var v []byte
+	err := s.read.QueryRowContext(ctx, `SELECT value FROM settings WHERE key = ?`, key).Scan(&v)
+	return v, found(err, "setting "+key)
+}
+
+// PutSettings writes all values or none.
+func (s *SQLite) PutSettings(ctx context.Context, values map[string][]byte, act *Act) error {
+	return s.write(ctx, false, func(t *txn) error {
+		for k, v := range values {
+			if _, err := t.exec(`INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, k, v); err != nil {
+				return err
+			}
+		}
+		if act == nil {
+			return nil
+		}
+		return t.act(*act)
+	})
+}
+
+func (t *txn) act(a Act) error {
+	_, err := t.exec(`INSERT INTO acts (at, operator, act, object, detail) VALUES (?, ?, ?, ?, ?)`, micro(a.At), a.Operator, a.Act, a.Object, a.Detail)
+	return err
+}
+
+func found(err error, what string) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%s: %w", what, ErrNotFound)
+	}
+	return err
+}
+
+// micro is how times are stored: microseconds since 1970, 0 for the zero time.
+func micro(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicro(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}
+
+func (s *SQLite) pack(b []byte) []byte { return s.enc.EncodeAll(b, nil) }
+
+func (s *SQLite) unpack(b []byte) ([]byte, error) { return s.dec.DecodeAll(b, nil) }
