@@ -26,7 +26,8 @@ const (
 // Process is a running software TPM. Its methods must not be called at the same time.
 type Process struct {
 	options Options
-	sockets string // folder of the sockets: Dir, or a short one of our own
+	life    context.Context // of Start; the process ends with it
+	sockets string          // folder of the sockets: Dir, or a short one of our own
 	cmd     *exec.Cmd
 	output  *tail
 	done    chan struct{} // closed when the process has ended
@@ -42,7 +43,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{options: o, sockets: o.Dir}
+	p := &Process{options: o, life: ctx, sockets: o.Dir}
 	if len(p.socket()) > maxSocketPath {
 		if p.sockets, err = os.MkdirTemp("", "swtpm"); err != nil {
 			return nil, fmt.Errorf("start software TPM: %w", err)
@@ -64,7 +65,7 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 func (p *Process) socket() string { return filepath.Join(p.sockets, "s") }
 
 // Reboot shuts the TPM down in an orderly way and starts it again, as when its machine reboots: PCRs are reset, resetCount
-// grows by one, saved contexts are void.
+// grows by one, saved contexts are void. ctx limits the waiting only.
 func (p *Process) Reboot(ctx context.Context) error {
 	shutdown := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0} // TPM2_Shutdown(CLEAR)
 	if err := p.command(shutdown); err != nil {
@@ -91,7 +92,7 @@ func (p *Process) start(ctx context.Context) error {
 	}
 	p.output = new(tail)
 	//nolint:gosec // our own arguments
-	p.cmd = exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(p.options.Dir, "state"),
+	p.cmd = exec.CommandContext(p.life, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(p.options.Dir, "state"),
 		"--server", "type=unixio,path="+p.socket(), "--ctrl", "type=unixio,path="+p.socket()+".ctrl",
 		"--flags", "not-need-init,startup-clear")
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output

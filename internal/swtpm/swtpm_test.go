@@ -83,9 +83,11 @@ func TestRebootResetsPCRs(t *testing.T) {
 			t.Errorf("PCR 4 is zero: got %v, want %v", got, want)
 		}
 		if !want {
-			if err := p.Reboot(context.Background()); err != nil {
+			ctx, cancel := context.WithCancel(context.Background())
+			if err := p.Reboot(ctx); err != nil {
 				t.Fatalf("Reboot: %v", err)
 			}
+			cancel() // the TPM must outlive the call
 		}
 	}
 }

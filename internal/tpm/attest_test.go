@@ -134,44 +134,6 @@ func TestParseQuoteRefuses(t *testing.T) {
 	}
 }
 
-func TestParseCertify(t *testing.T) {
-	soft, ak, quote, _ := softQuote(t)
-	_, area := soft.TLSKey()
-	msg, sig := soft.Certify(area, []byte("nonce"), softtpm.Clock{Clock: 5, ResetCount: 6})
-	c, err := tpm.ParseCertify(msg)
-	if err != nil {
-		t.Fatalf("ParseCertify: %v", err)
-	}
-	tls := mustPublic(t, area)
-	if !bytes.Equal(c.Name, tls.Name()) || string(c.ExtraData) != "nonce" || c.Clock != 5 || c.ResetCount != 6 {
-		t.Errorf("ParseCertify: got %+v, want Name %x", c, tls.Name())
-	}
-	if err := ak.Verify(msg, mustSignature(t, sig)); err != nil {
-		t.Errorf("Verify: %v", err)
-	}
-	if err := tls.CheckResidentKey(); err != nil {
-		t.Errorf("CheckResidentKey: %v", err)
-	}
-	oracle, err := tpm2.Unmarshal[tpm2.TPMSAttest](msg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := oracle.Attested.Certify(); err != nil || !bytes.Equal(info.QualifiedName.Buffer, c.QualifiedName) {
-		t.Errorf("QualifiedName: got %x, go-tpm says %+v, %v", c.QualifiedName, info, err)
-	}
-	if _, err := tpm.ParseCertify(quote); !errors.Is(err, tpm.ErrNotCertify) {
-		t.Errorf("ParseCertify(quote): got %v, want %v", err, tpm.ErrNotCertify)
-	}
-	if _, err := tpm.ParseCertify(softtpm.WithMagic(msg, 0)); !errors.Is(err, tpm.ErrMagic) {
-		t.Errorf("ParseCertify(magic 0): got %v, want %v", err, tpm.ErrMagic)
-	}
-	for n := range msg {
-		if _, err := tpm.ParseCertify(msg[:n]); !errors.Is(err, tpm.ErrTruncated) {
-			t.Errorf("ParseCertify(first %d bytes): got %v, want %v", n, err, tpm.ErrTruncated)
-		}
-	}
-}
-
 func TestPCRDigest(t *testing.T) {
 	banks := readBanks(t)
 	sha1 := &tpm.Bank{Alg: tpm.AlgSHA1}

@@ -203,7 +203,7 @@ func curvePEM(t *testing.T, curve elliptic.Curve) []byte {
 	return encodePEM(t, &key.PublicKey)
 }
 
-func encodePEM(t *testing.T, key any) []byte {
+func encodePEM(t testing.TB, key any) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {

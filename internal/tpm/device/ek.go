@@ -25,6 +25,8 @@ const (
 type EK struct {
 	Public []byte   // TPMT_PUBLIC
 	Certs  [][]byte // DER: the EK certificate first, then intermediates; empty when the TPM has none
+	// Problem says why a certificate that the TPM has was left out: it cannot be read, or is for another key. Else nil.
+	Problem error
 
 	key *Key
 }
@@ -42,7 +44,7 @@ func (t *TPM) EndorsementKey(ctx context.Context) (EK, error) {
 }
 
 func (t *TPM) endorsementKey(ctx context.Context) (EK, error) {
-	var mismatch error
+	var problem error
 	for _, tm := range ekTemplates {
 		if err := ctx.Err(); err != nil {
 			return EK{}, err
@@ -56,28 +58,29 @@ func (t *TPM) endorsementKey(ctx context.Context) (EK, error) {
 		}
 		cert, err := tpm.ParseEKCertificate(b)
 		if err != nil { // a blank or damaged certificate is as good as none
-			mismatch = errors.Join(mismatch, fmt.Errorf("NV index %#08x: %w", tm.certificate, err))
+			problem = errors.Join(problem, fmt.Errorf("NV index %#08x: %w", tm.certificate, err))
 			continue
 		}
 		key, err := t.certifiedKey(ctx, tm, cert)
 		if err != nil {
-			mismatch = errors.Join(mismatch, fmt.Errorf("NV index %#08x: %w", tm.certificate, err))
+			problem = errors.Join(problem, fmt.Errorf("NV index %#08x: %w", tm.certificate, err))
 			continue
 		}
 		chain, err := t.chain(ctx)
 		if err != nil {
 			return EK{}, err
 		}
-		return EK{Public: key.Public(), Certs: append([][]byte{cert.Raw}, chain...), key: key}, nil
+		return EK{Public: key.Public(), Certs: append([][]byte{cert.Raw}, chain...), Problem: problem, key: key}, nil
 	}
+	var failed error
 	for _, tm := range ekTemplates[:2] {
-		if key, err := t.key(tm.template); err == nil {
-			return EK{Public: key.Public(), key: key}, nil
-		} else { //nolint:revive // err belongs to the branch
-			mismatch = errors.Join(mismatch, err)
+		key, err := t.key(tm.template)
+		if err == nil {
+			return EK{Public: key.Public(), Problem: problem, key: key}, nil
 		}
+		failed = errors.Join(failed, err)
 	}
-	return EK{}, mismatch
+	return EK{}, failed
 }
 
 // certifiedKey makes the key of a template and checks that it is the certificate's. Where a manufacturer put something into

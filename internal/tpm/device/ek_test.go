@@ -47,8 +47,12 @@ func TestNoCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	ek, err := dev.EndorsementKey(context.Background())
-	if err != nil || len(ek.Certs) != 0 || len(ek.Public) == 0 {
+	if err != nil || len(ek.Certs) != 0 || len(ek.Public) == 0 || ek.Problem != nil {
 		t.Errorf("EndorsementKey: got %d certificates, %v, want none", len(ek.Certs), err)
+	}
+	define(t, dev, 0x01c00002, []byte("not a certificate"))
+	if ek, err := dev.EndorsementKey(context.Background()); err != nil || len(ek.Certs) != 0 || ek.Problem == nil {
+		t.Errorf("EndorsementKey with a damaged certificate: got %+v, %v, want a problem", ek, err)
 	}
 	cert := append([]byte{0x30, 0x82, 3, 0x84}, bytes.Repeat([]byte{0xff}, 900)...)
 	define(t, dev, chainFirst, cert[:600])

@@ -3,6 +3,7 @@ package device
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -123,16 +124,26 @@ func (t *TPM) flush(handle tpm2.TPMHandle) {
 	delete(t.loaded, handle)
 }
 
-// withRoom runs a command that loads a key. When the TPM is full, it flushes what others have left loaded, and runs it once
-// more. That happens only without a resource manager, where keys of programs that ended stay loaded until the next reset.
+// When the TPM is full, another process may be in the middle of an operation: it is given this time to end.
+const (
+	roomAttempts = 10
+	roomWait     = 20 * time.Millisecond
+)
+
+// withRoom runs a command that loads a key. A full TPM is asked again for a while; then what others have left loaded is flushed.
+// That happens only without a resource manager, where keys of programs that ended stay loaded until the next reset.
 func withRoom[R any](t *TPM, load func() (R, error)) (R, error) {
-	rsp, err := load()
-	if !errors.Is(err, tpm2.TPMRCObjectMemory) && !errors.Is(err, tpm2.TPMRCObjectHandles) {
-		return rsp, err
+	for range roomAttempts {
+		rsp, err := load()
+		if !errors.Is(err, tpm2.TPMRCObjectMemory) && !errors.Is(err, tpm2.TPMRCObjectHandles) {
+			return rsp, err
+		}
+		time.Sleep(roomWait)
 	}
-	left, listErr := t.handles(0x80000000, 0x80ffffff)
-	if listErr != nil {
-		return rsp, errors.Join(err, listErr)
+	left, err := t.handles(0x80000000, 0x80ffffff)
+	if err != nil {
+		var none R
+		return none, fmt.Errorf("make room: %w", err)
 	}
 	for _, h := range left {
 		if !t.loaded[h] {
