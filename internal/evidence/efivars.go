@@ -32,7 +32,9 @@ func wantedVariable(name string) bool {
 			return true
 		}
 	}
-	return strings.HasPrefix(name, "Mok") && strings.HasSuffix(name, "RT-"+shimGUID)
+	// What shim mirrors: MokListRT, MokListXRT, MokSBStateRT ..., and MokListRT1 and on where a list is too long for one variable.
+	mok, ok := strings.CutSuffix(name, "-"+shimGUID)
+	return ok && strings.HasPrefix(mok, "Mok") && strings.HasSuffix(strings.TrimRight(mok, "0123456789"), "RT")
 }
 
 // readVariables reads the Secure Boot variables from efivarfs, each with its four bytes of attributes.

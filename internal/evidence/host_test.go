@@ -36,6 +36,7 @@ func TestReadHost(t *testing.T) {
 		"sys/class/mei/mei0/fw_status": "94000245\n09F10506\n",
 		msrPath:                        msr,
 		efivarsPath + "/SecureBoot-" + globalGUID: "\x06\x00\x00\x00\x01", efivarsPath + "/Boot0000-" + globalGUID: "secret",
+		efivarsPath + "/MokListXRT2-" + shimGUID: "more", efivarsPath + "/MokNew-" + shimGUID: "not mirrored",
 		efivarsPath + "/MokListRT-" + shimGUID: "mok", efivarsPath + "/SbatLevelRT-" + shimGUID: "sbat",
 	})
 	h, err := ReadHost(root)
@@ -49,14 +50,14 @@ func TestReadHost(t *testing.T) {
 		FactLockdown: "none [integrity] confidentiality\n", FactTainted: "0\n", FactCommandLine: "ro quiet\n", FactModules: "",
 		FactVersion: "Linux version 6.1\n", FactMEIStatus: "94000245\n09F10506\n", FactMSRBootGrd: "\x01\x02\x03\x04\x05\x06\x07\x08",
 		FactEFIPrefix + "SecureBoot-" + globalGUID: "\x06\x00\x00\x00\x01", FactEFIPrefix + "MokListRT-" + shimGUID: "mok",
-		FactEFIPrefix + "SbatLevelRT-" + shimGUID: "sbat",
+		FactEFIPrefix + "SbatLevelRT-" + shimGUID: "sbat", FactEFIPrefix + "MokListXRT2-" + shimGUID: "more",
 	} {
 		if got, ok := h.Facts[fact]; !ok || string(got) != want {
 			t.Errorf("ReadHost: fact %s: got %q, %v, want %q", fact, got, ok, want)
 		}
 	}
-	if got := len(h.Facts); got != 10 {
-		t.Errorf("ReadHost: got %d facts, want 10", got)
+	if got := len(h.Facts); got != 11 {
+		t.Errorf("ReadHost: got %d facts, want 11", got)
 	}
 	absent := map[string]bool{}
 	for _, a := range h.Absent {

@@ -27,14 +27,15 @@ func ParsePCRs(b []byte, selections []tpm.Selection) ([]PCRBank, error) {
 	p := pcrs{}
 	var err error
 	switch trimmed := bytes.TrimLeft(b, " \t\r\n"); {
-	case p.serialized(b) == nil:
-	case len(selections) > 0 && p.values(b, selections):
-	case len(trimmed) > 0 && trimmed[0] == '{':
-		clear(p)
+	case len(trimmed) > 0 && trimmed[0] == '{' && isText(b):
 		err = p.json(trimmed)
-	default:
-		clear(p)
+	case isText(b):
 		err = p.yaml(b)
+	case p.serialized(b) == nil:
+	case len(selections) == 0:
+		err = errors.New("neither text nor the serialized form of tpm2-tools; plain values need a quote that selects them")
+	case !p.values(b, selections):
+		err = errors.New("neither text nor the serialized form of tpm2-tools, and not the size of the values that the quote selects")
 	}
 	if err != nil {
 		return nil, err
@@ -47,6 +48,16 @@ func ParsePCRs(b []byte, selections []tpm.Selection) ([]PCRBank, error) {
 		out = append(out, PCRBank{Alg: alg, Values: p[alg]})
 	}
 	return out, nil
+}
+
+// isText reports whether b is plain text: digests as bytes never are.
+func isText(b []byte) bool {
+	for _, c := range b {
+		if (c < ' ' || c > '~') && c != '\n' && c != '\r' && c != '\t' {
+			return false
+		}
+	}
+	return true
 }
 
 // pcrs collects values by bank.

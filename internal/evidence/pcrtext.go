@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -14,7 +13,7 @@ import (
 // the values would be numbers. Lines that are neither are passed over when they look like the rest of that output.
 func (p pcrs) yaml(b []byte) error {
 	var bank tpm.Alg
-	for n, line := range strings.Split(string(bytes.ToValidUTF8(b, []byte("?"))), "\n") {
+	for n, line := range strings.Split(string(b), "\n") {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), ":")
 		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 		if !ok {

@@ -28,7 +28,7 @@ const PCR = 10
 
 // Limits on a list. Real lists stay far below them.
 const (
-	MaxEntries      = 1 << 20 // entries in one call
+	MaxEntries      = 1 << 18 // entries in one call: 100 ms of work
 	MaxTemplateName = 256     // bytes of a template's name or format: 15 fields of 16 bytes, the kernel's own limit
 	MaxData         = 4 << 20 // bytes of the template data of one entry
 	MaxPath         = 1 << 16 // bytes of a path; the kernel's PATH_MAX is 4096

@@ -1,6 +1,7 @@
 package ima_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"testing"
@@ -217,5 +218,16 @@ func TestParseStopsWhenAsked(t *testing.T) {
 	}
 	if err := ima.Parse(nil, nil); err != nil {
 		t.Errorf("Parse(empty): %v", err)
+	}
+}
+
+func TestTooManyEntries(t *testing.T) {
+	entry := imatest.New().Raw("ima-ng", nil).Bytes()
+	list := bytes.Repeat(entry, ima.MaxEntries+1)
+	if err := ima.Parse(list, func(*ima.Entry) error { return nil }); !errors.Is(err, ima.ErrMalformed) {
+		t.Errorf("Parse(%d entries): got %v, want ErrMalformed", ima.MaxEntries+1, err)
+	}
+	if _, err := ima.Verify(list, ima.State{}, map[tpm.Alg][]byte{tpm.AlgSHA1: make([]byte, 20)}); !errors.Is(err, ima.ErrMalformed) {
+		t.Errorf("Verify(%d entries): got %v, want ErrMalformed", ima.MaxEntries+1, err)
 	}
 }
