@@ -29,41 +29,6 @@ var bootLoaderRules = []rule{
 
 func bootLoaderLog(in *Input) []Finding { return in.checkPCRs(4, 5, 14) }
 
-// image is a boot image of PCR 4 with what the references know of it.
-type image struct {
-	*claims.Image
-	ref    *reference.ImageRef // nil when unknown
-	kernel bool                // judged on level 4
-}
-
-// images sorts the images of PCR 4 into boot loaders and kernels. A known image is what its reference says. An unknown one that was started
-// after GRUB loaded a kernel is taken for a kernel, any other for a boot loader: each image is judged on one of the two levels.
-func (in *Input) images() []image {
-	b := in.Claims.Boot
-	var out []image
-	grub, loads := false, false
-	for _, c := range b.Commands {
-		v, _, _ := strings.Cut(c.Text, " ")
-		loads = loads || v == "linux" || v == "linuxefi"
-		if v == "chainloader" {
-			loads = false
-			break
-		}
-	}
-	for i := range b.Images {
-		im := image{Image: &b.Images[i]}
-		if ref, ok := in.References.Image(b.Bank, im.Digest); ok {
-			im.ref = ref
-			im.kernel = ref.Image.Role == "kernel" || ref.Image.Role == "uki"
-			grub = grub || ref.Image.Role == "grub"
-		} else {
-			im.kernel = grub && loads
-		}
-		out = append(out, im)
-	}
-	return out
-}
-
 // bootLoaderImages: each boot loader of PCR 4 is known from an imported package, or (images: signed) let in by a trusted authority.
 func bootLoaderImages(in *Input) []Finding {
 	if f, bad := in.unproven("boot loaders cannot be told", 4, 8); bad {
@@ -82,46 +47,6 @@ func bootLoaderImages(in *Input) []Finding {
 		return one(unknown("the firmware measured no boot loader").because("the firmware does not measure what it starts", "update the firmware"))
 	}
 	return out
-}
-
-// judgeImage is one finding on one image, for boot loaders and kernels.
-func (in *Input) judgeImage(im image, what, mode string) Finding {
-	digest := hex.EncodeToString(im.Digest)
-	if im.ref != nil {
-		return pass(claims.Proven, "%s %s of %s%s", what, im.ref.Image.Path, im.ref.Source, signedBy(in, im)).at(im.Event)
-	}
-	if mode == "signed" && in.Claims.Boot.Variable("SecureBoot") != nil {
-		return pass(claims.Proven, "%s %s%s is not in the references; Secure Boot let it in (see boot-loader.authorities)", what, digest, named(im.Path)).at(im.Event)
-	}
-	return fail(claims.Proven, "unknown %s%s", what, named(im.Path)).at(im.Event).expect("an image of an imported package", "Authenticode "+digest).because(
-		"a package was updated and is not imported yet, or someone put another image in its place",
-		"if the package is genuine: touchstone reference import PACKAGE.deb; else reinstall it and reboot")
-}
-
-// signedBy names the authority of PCR 7 that let a known image run.
-func signedBy(in *Input, im image) string {
-	if !in.Claims.Proves(7) {
-		return ""
-	}
-	for _, a := range in.Claims.Boot.Authorities {
-		cert, err := uefi.ParseCertificate(a.Data)
-		if err != nil {
-			continue
-		}
-		for _, s := range im.ref.Signers {
-			if uefi.ChainsTo(s.Chain, cert) {
-				return fmt.Sprintf(", let in by %s %q", a.Variable, a.Subject)
-			}
-		}
-	}
-	return ""
-}
-
-func named(path string) string {
-	if path == "" {
-		return ""
-	}
-	return " " + path
 }
 
 // bootLoaderAuthorities: whoever let an image run is in db, is shim's own key, or is named by the policy.
@@ -282,8 +207,8 @@ func bootLoaderMOK(in *Input) []Finding {
 		"shim's own key", hex.EncodeToString(m.Digest)).because("someone enrolled a key, or the agent could not read MokListRT", "mokutil --list-enrolled on the worker; remove what is not yours"))
 }
 
-func (in *Input) judgeMOK(m *claims.Named, list []byte) []Finding {
-	sigs, err := uefi.ParseSignatureLists(list)
+func (in *Input) judgeMOK(m *claims.Named, content []byte) []Finding {
+	sigs, err := uefi.ParseSignatureLists(content)
 	if err != nil {
 		return one(fail(claims.Proven, "the machine owner key list cannot be read: %v", err).at(m.Event))
 	}
@@ -297,7 +222,11 @@ func (in *Input) judgeMOK(m *claims.Named, list []byte) []Finding {
 			"someone with access to the console enrolled a key that can sign kernels and boot loaders", "mokutil --delete on the worker, or name it in bootLoader.machineOwnerKeys"))
 	}
 	if len(out) == 0 {
-		out = one(pass(claims.Proven, "%d machine owner keys, all shim's own or named by the policy", len(sigs)).at(m.Event))
+		var names []string
+		for _, s := range sigs {
+			names = append(names, describeSignature(s))
+		}
+		out = one(pass(claims.Proven, "%d machine owner keys, all shim's own or named by the policy", len(sigs)).at(m.Event).expect("", list(names)))
 	}
 	return out
 }
@@ -337,7 +266,11 @@ func bootLoaderGRUB(in *Input) []Finding {
 	for _, f := range b.Files {
 		names = append(names, f.Name)
 	}
-	out := one(pass(claims.Proven, "GRUB ran %d commands and read %s", len(b.Commands), strings.Join(names, ", ")))
+	var commands []string
+	for _, c := range b.Commands {
+		commands = append(commands, c.Text)
+	}
+	out := one(pass(claims.Proven, "GRUB ran %d commands and read %s", len(commands), list(names)).expect("", list(commands)))
 	if l := b.GRUBLoad(); l != nil {
 		for _, a := range l.Attempts {
 			out = append(out, warn(claims.Proven, "GRUB loaded another kernel first: %s", a.Text).at(a.Event).because(

@@ -21,6 +21,7 @@ var firmwareRules = []rule{
 	{"firmware.option-roms", firmwareOptionROMs},
 	{"firmware.hardware-root", firmwareHardwareRoot},
 	{"firmware.boot-guard", firmwareBootGuard},
+	{"firmware.dynamic-launch", firmwareDynamicLaunch},
 	{"firmware.endorsement", firmwareEndorsement},
 }
 
@@ -68,7 +69,7 @@ func firmwareKnown(in *Input) []Finding {
 	b := in.Claims.Boot
 	what := describeFirmware(b)
 	if in.Policy.Spec.Firmware.Known == "any" {
-		return one(pass(claims.Proven, "firmware %s (the policy does not compare it)", what))
+		return one(pass(claims.Proven, "firmware %s (the policy does not compare it)", what).expect("", volumes(b)))
 	}
 	refs := in.References.Firmware()
 	var closest *Finding
@@ -79,7 +80,7 @@ func firmwareKnown(in *Input) []Finding {
 		}
 		diff := comparePCR(b, 0, events)
 		if diff == nil && refs[i].Locality == max(b.Log.Locality, 0) {
-			return one(pass(claims.Proven, "firmware %s equals reference %q", what, refs[i].Name))
+			return one(pass(claims.Proven, "firmware %s equals reference %q", what, refs[i].Name).expect("", volumes(b)))
 		}
 		if diff == nil {
 			f := fail(claims.Proven, "startup locality differs from reference %q", refs[i].Name).expect(fmt.Sprint(refs[i].Locality), fmt.Sprint(max(b.Log.Locality, 0)))
@@ -148,6 +149,15 @@ func replayReference(fw reference.Firmware, bank tpm.Alg, pcr int) (string, bool
 	return hex.EncodeToString(value), true
 }
 
+// volumes lists what the firmware measured of itself.
+func volumes(b *claims.Boot) string {
+	s := make([]string, 0, len(b.Volumes))
+	for _, v := range b.Volumes {
+		s = append(s, fmt.Sprintf("%s %x", v.Text, v.Event.Digest(b.Bank)))
+	}
+	return list(s)
+}
+
 func describeFirmware(b *claims.Boot) string {
 	v := b.SCRTMVersion
 	if strings.Trim(v, "0 ") == "" {
@@ -163,13 +173,13 @@ func firmwareOptionROMs(in *Input) []Finding {
 	}
 	b := in.Claims.Boot
 	var out []Finding
-	n := 0
+	var seen []string
 	for i := range b.Log.Events {
 		e := &b.Log.Events[i]
 		if e.PCR != 2 || !e.Extends() || e.Type == eventlog.Separator {
 			continue
 		}
-		n++
+		seen = append(seen, fmt.Sprintf("%s %x", eventlog.Describe(e), e.Digest(b.Bank)))
 		if in.Policy.Spec.Firmware.OptionROMs == "any" || in.knownFirmwareEvent(b, e) {
 			continue
 		}
@@ -177,7 +187,7 @@ func firmwareOptionROMs(in *Input) []Finding {
 			"a device was added or its firmware was updated, or a device brings hostile code", "if the device is yours: touchstone reference capture NODE --what firmware"))
 	}
 	if len(out) == 0 {
-		out = one(pass(claims.Proven, "%d option ROMs and drivers from devices, all accepted", n))
+		out = one(pass(claims.Proven, "%d option ROMs and drivers from devices, all accepted", len(seen)).expect("", list(seen)))
 	}
 	return out
 }
@@ -240,6 +250,23 @@ func firmwareBootGuard(in *Input) []Finding {
 func bootGuardEnforced(f *claims.Facts) bool {
 	mei := f.MEI != nil && f.MEI.BootGuard() == intel.Yes
 	return mei && (f.BootGuard == nil || f.BootGuard.BootGuard() != intel.No)
+}
+
+// firmwareDynamicLaunch shows a dynamic launch (Intel TXT): PCR 17 and 18, proven where they are quoted.
+func firmwareDynamicLaunch(in *Input) []Finding {
+	b := in.Claims.Boot
+	if b == nil {
+		return one(Finding{Status: Pass, Provenance: string(claims.NotKnown), Message: "dynamic launch (TXT): no log tells of one"})
+	}
+	launch := intel.FromLog(b.Log.Events)
+	if launch.DynamicLaunch() != intel.Yes {
+		return one(Finding{Status: Pass, Provenance: string(in.Claims.Provenance(17, 18)), Message: "no dynamic launch (TXT)"})
+	}
+	prov := claims.Claimed
+	if in.Claims.Proves(17, 18) {
+		prov = claims.Proven
+	}
+	return one(pass(prov, "dynamic launch (TXT): %s", launch))
 }
 
 // firmwareEndorsement: an EK certificate that came along chains to an imported root. That it belongs to the attestation key is the

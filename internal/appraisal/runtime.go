@@ -212,7 +212,12 @@ func kernelModules(in *Input) []Finding {
 	}
 	out = append(out, unmeasured(f, measured)...)
 	if len(out) == 0 {
-		out = one(pass(claims.Proven, "%d modules, each known and of the booted kernel", len(in.Runtime.Modules)))
+		var names []string
+		for i := range in.Runtime.Modules {
+			m := &in.Runtime.Modules[i]
+			names = append(names, fmt.Sprintf("%s (%s, signed by %s)", m.Name, m.Source, or(m.Signer, "nobody known")))
+		}
+		out = one(pass(claims.Proven, "%d modules, each known and of the booted kernel", len(names)).expect("", list(names)))
 	}
 	return out
 }

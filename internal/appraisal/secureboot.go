@@ -88,7 +88,7 @@ func secureBootKeys(in *Input) []Finding {
 	}
 	b := in.Claims.Boot
 	if in.Policy.Spec.SecureBoot.Keys == "any" {
-		return one(pass(claims.Proven, "keys: %s (the policy does not compare them)", describeKeys(b)))
+		return listKeys(b, "not compared (policy)")
 	}
 	var closest []Finding
 	for _, k := range in.References.Keys() {
@@ -100,7 +100,7 @@ func secureBootKeys(in *Input) []Finding {
 			out = append(out, compareKeys(b, v.name, v.want, k.Source)...)
 		}
 		if len(out) == 0 {
-			return one(pass(claims.Proven, "PK, KEK and db equal reference %q: %s", k.Source, describeKeys(b)))
+			return listKeys(b, fmt.Sprintf("equals reference %q", k.Source))
 		}
 		if closest == nil || len(out) < len(closest) {
 			closest = out
@@ -151,7 +151,7 @@ func secureBootDBX(in *Input) []Finding {
 		return one(unknown("the firmware did not measure dbx"))
 	}
 	if in.Policy.Spec.SecureBoot.DBX == "any" {
-		return one(pass(claims.Proven, "dbx holds %d entries (the policy does not compare them)", len(v.Signatures)))
+		return one(pass(claims.Proven, "dbx holds %d entries (the policy does not compare them)", len(v.Signatures)).at(v.Event).expect("", listSignatures(v)))
 	}
 	have := make(map[string]bool, len(v.Signatures))
 	for _, s := range v.Signatures {
@@ -159,18 +159,18 @@ func secureBootDBX(in *Input) []Finding {
 	}
 	var closest []reference.Revoked
 	found, of := false, 0
-	for _, list := range in.requiredDBX() {
+	for _, wanted := range in.requiredDBX() {
 		var missing []reference.Revoked
-		for _, r := range list {
+		for _, r := range wanted {
 			if !have[r.Hash] {
 				missing = append(missing, r)
 			}
 		}
 		if len(missing) == 0 {
-			return one(pass(claims.Proven, "dbx holds all %d revocations of the references, %d in all", len(list), len(v.Signatures)))
+			return one(pass(claims.Proven, "dbx holds all %d revocations of the references, %d in all", len(wanted), len(v.Signatures)).at(v.Event).expect("", listSignatures(v)))
 		}
 		if !found || len(missing) < len(closest) {
-			found, closest, of = true, missing, len(list)
+			found, closest, of = true, missing, len(wanted)
 		}
 	}
 	if !found {
@@ -219,6 +219,28 @@ func secureBootActions(in *Input) []Finding {
 		out = one(pass(claims.Proven, "the firmware reports no debugger and no protection switched off"))
 	}
 	return out
+}
+
+// listKeys shows the content of PK, KEK and db, one finding each.
+func listKeys(b *claims.Boot, why string) []Finding {
+	var out []Finding
+	for _, n := range []string{"PK", "KEK", "db"} {
+		if v := b.Variable(n); v != nil {
+			out = append(out, pass(claims.Proven, "%s holds %d keys: %s", n, len(v.Signatures), why).at(v.Event).expect("", listSignatures(v)))
+		}
+	}
+	if out == nil {
+		out = one(pass(claims.Proven, "the firmware measured no keys: %s", why))
+	}
+	return out
+}
+
+func listSignatures(v *claims.Variable) string {
+	s := make([]string, 0, len(v.Signatures))
+	for _, sig := range v.Signatures {
+		s = append(s, describeSignature(sig))
+	}
+	return list(s)
 }
 
 func describeKeys(b *claims.Boot) string {
