@@ -17,6 +17,7 @@ import (
 var firmwareRules = []rule{
 	{"firmware.tpm", firmwareTPM},
 	{"firmware.log", firmwareLog},
+	{"firmware.version", firmwareVersion},
 	{"firmware.known", firmwareKnown},
 	{"firmware.option-roms", firmwareOptionROMs},
 	{"firmware.hardware-root", firmwareHardwareRoot},
@@ -60,6 +61,19 @@ func firmwareTPM(in *Input) []Finding {
 
 // firmwareLog: the log replays PCR 0, 1, 2, 3 and 6 (PC Client PFP 3.3.4), and problems that concern the whole log.
 func firmwareLog(in *Input) []Finding { return in.checkPCRs(0, 1, 2, 3, 6) }
+
+// firmwareVersion: the S-CRTM version is the one that was measured. It has a rule of its own because some firmware logs another text than it
+// measures; its digest counts in firmware.known either way.
+func firmwareVersion(in *Input) []Finding {
+	if f, bad := in.unproven("firmware version cannot be told", 0); bad {
+		return one(f)
+	}
+	if e := in.Claims.Boot.VersionUncovered; e != nil {
+		return one(fail(claims.Proven, "the version that the firmware logs is not what it measured").at(e).expect("data that hash to the digest", hex.EncodeToString(e.Digest(in.Claims.Bank))).because(
+			"the log was altered, or a firmware that measures its version in another form than it logs it", "compare with another machine of this model; if all do so, except this rule"))
+	}
+	return one(pass(claims.Proven, "S-CRTM version %q", in.Claims.Boot.SCRTMVersion))
+}
 
 // firmwareKnown: the events of PCR 0 equal those of a captured firmware, in order.
 func firmwareKnown(in *Input) []Finding {

@@ -17,21 +17,22 @@ type Boot struct {
 	Log      *eventlog.Log
 	Problems []Problem
 
-	SCRTMVersion string
-	Volumes      []Volume    // firmware volumes, PCR 0
-	Drivers      []Image     // drivers and option ROMs, PCR 2 (and 0)
-	Variables    []Variable  // Secure Boot configuration, PCR 7, in order
-	Actions      []Text      // EFI action events of PCR 7
-	Authorities  []Authority // who let an image run, PCR 7
-	Images       []Image     // boot applications, PCR 4
-	MOK          []Named     // what shim measured, PCR 14
-	Commands     []Text      // GRUB commands, PCR 8
-	CommandLines []Text      // kernel command lines that GRUB handed over, PCR 8
-	Files        []Named     // files that GRUB read, PCR 9
-	Sections     []Named     // sections of a unified kernel image, PCR 11
-	StubExtra    []Named     // what systemd-stub took from outside the image, PCR 12 and 13
-	StubTags     []Named     // what the kernel's EFI stub measured, PCR 9: load options, initrd
-	SBAT         *Text       // SbatLevel that shim applied, PCR 7
+	SCRTMVersion     string
+	VersionUncovered *eventlog.Event // the event of a version whose text its digest does not cover
+	Volumes          []Volume        // firmware volumes, PCR 0
+	Drivers          []Image         // drivers and option ROMs, PCR 2 (and 0)
+	Variables        []Variable      // Secure Boot configuration, PCR 7, in order
+	Actions          []Text          // EFI action events of PCR 7
+	Authorities      []Authority     // who let an image run, PCR 7
+	Images           []Image         // boot applications, PCR 4
+	MOK              []Named         // what shim measured, PCR 14
+	Commands         []Text          // GRUB commands, PCR 8
+	CommandLines     []Text          // kernel command lines that GRUB handed over, PCR 8
+	Files            []Named         // files that GRUB read, PCR 9
+	Sections         []Named         // sections of a unified kernel image, PCR 11
+	StubExtra        []Named         // what systemd-stub took from outside the image, PCR 12 and 13
+	StubTags         []Named         // what the kernel's EFI stub measured, PCR 9: load options, initrd
+	SBAT             *Text           // SbatLevel that shim applied, PCR 7
 }
 
 // Problem is a place where the log does not fit together. It concerns one PCR, or all (-1).

@@ -37,6 +37,10 @@ func (b *Boot) checkEvent(e *eventlog.Event) bool {
 	case e.PCR <= 7 && e.Type != eventlog.Separator && !slices.Contains(typesOf[e.PCR], e.Type):
 		b.problem(e, "event of type %v does not belong into PCR %d", e.Type, e.PCR)
 		return false
+	case e.Type == eventlog.SCRTMVersion && e.PCR == 0 && !b.dataMatches(e):
+		// Some firmware measures another form of its version than it logs. The digest is judged all the same, only the text is worth nothing.
+		b.VersionUncovered = e
+		return false
 	case e.Measures() == eventlog.MeasuresData && !b.dataMatches(e):
 		b.problem(e, "the data of the event do not hash to its digest: type or data were changed")
 		return false
