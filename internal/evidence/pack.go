@@ -114,6 +114,7 @@ func packQuote(message, signature, pcrs string, ak []byte) (*Quote, error) {
 	}
 	q.Message = unsized(b)
 	parsed, err := tpm.ParseQuote(q.Message)
+	// A forged message, without the magic or of another type, is packed: to refuse it, with the reason, is the Verifier's part.
 	if err != nil && !errors.Is(err, tpm.ErrMagic) && !errors.Is(err, tpm.ErrNotQuote) {
 		return nil, fmt.Errorf("quote message %s: want TPMS_ATTEST as tpm2_quote --message writes it: %w", message, err)
 	}
