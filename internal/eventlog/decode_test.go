@@ -58,7 +58,7 @@ func TestVariable(t *testing.T) {
 }
 
 func TestImage(t *testing.T) {
-	events := only(t, "good.bin", eventlog.EFIBootServicesApplication)
+	events := only(t, "good", eventlog.EFIBootServicesApplication)
 	var got []string
 	for i := range events {
 		image, err := events[i].Image()
@@ -127,7 +127,7 @@ func TestFirmwareBlob(t *testing.T) {
 }
 
 func TestGPT(t *testing.T) {
-	e := only(t, "good.bin", eventlog.EFIGPT)[0]
+	e := only(t, "good", eventlog.EFIGPT)[0]
 	got, err := e.GPT()
 	if err != nil {
 		t.Fatal(err)

@@ -48,7 +48,7 @@ func FuzzParse(f *testing.F) {
 
 // TestDecodeAllRealEvents runs on whole logs what the fuzz target runs on single events.
 func TestDecodeAllRealEvents(t *testing.T) {
-	for _, name := range []string{"good.bin", "banks3.bin", "mok-enrolled.bin", "uki-own.bin"} {
+	for _, name := range []string{"good", "banks3", "mok-enrolled", "uki-own"} {
 		log := parse(t, open(t, name).Bytes())
 		for i := range log.Events {
 			decodeAll(t, &log.Events[i])
@@ -63,8 +63,8 @@ func realSeeds(f *testing.F) [][]byte {
 		typ eventlog.Type
 	}
 	shortest := map[place][]byte{}
-	for _, name := range []string{"good.bin", "banks3.bin", "mok-enrolled.bin", "uki-own.bin"} {
-		raw, err := os.ReadFile("testdata/" + name)
+	for _, name := range []string{"good", "banks3", "mok-enrolled", "uki-own"} {
+		raw, err := os.ReadFile("../../test/boots/corpus/" + name + "/eventlog.bin")
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -118,7 +118,7 @@ func TestVariableDataMatches(t *testing.T) {
 
 // TestTamperedData: replay can't see altered data, DataMatches must.
 func TestTamperedData(t *testing.T) {
-	b := open(t, "good.bin")
+	b := open(t, "good")
 	altered := 0
 	for i := range b.Entries {
 		e := &b.Entries[i]

@@ -16,12 +16,15 @@ import (
 	"touchstone.dev/touchstone/internal/tpm"
 )
 
-// realLogs are logs of real boots, see testdata/README.md.
+// corpus holds the logs of real boots that all of the project's tests share.
+const corpus = "../../test/boots/corpus/"
+
+// realLogs are the names of all logs of the corpus.
 func realLogs(t testing.TB) []string {
 	t.Helper()
-	names, err := filepath.Glob("testdata/*.bin")
+	names, err := filepath.Glob(corpus + "*/eventlog.bin")
 	if err != nil || len(names) == 0 {
-		t.Fatalf("no logs in testdata: %v", err)
+		t.Fatalf("no logs in the corpus: %v", err)
 	}
 	return names
 }
@@ -42,7 +45,7 @@ func TestReplayAgreesWithTPM2Tools(t *testing.T) {
 		t.Fatalf("tpm2_eventlog is the oracle of this test, install tpm2-tools: %v", err)
 	}
 	for _, name := range realLogs(t) {
-		t.Run(filepath.Base(name), func(t *testing.T) {
+		t.Run(filepath.Base(filepath.Dir(name)), func(t *testing.T) {
 			out, err := exec.Command(tool, name).Output()
 			if err != nil {
 				t.Fatalf("tpm2_eventlog %s: %v", name, err)

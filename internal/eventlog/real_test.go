@@ -40,7 +40,7 @@ func TestRealLogsDescribe(t *testing.T) {
 		{"uki-own", 25, "EV_IPL: systemd .linux"},
 		{"uki-own", 33, "EV_EVENT_TAG: tag 0x8f3b22ed LOADED_IMAGE::LoadOptions"},
 	} {
-		log, err := Parse(readLog(t, "testdata/"+tt.log+".bin"))
+		log, err := Parse(readLog(t, corpus+tt.log+"/eventlog.bin"))
 		if err != nil {
 			t.Fatal(err)
 		}

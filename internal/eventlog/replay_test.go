@@ -25,7 +25,7 @@ func parse(t testing.TB, b []byte) *eventlog.Log {
 // open takes a real log apart.
 func open(t testing.TB, name string) *eventlogtest.Builder {
 	t.Helper()
-	raw, err := os.ReadFile("testdata/" + name)
+	raw, err := os.ReadFile("../../test/boots/corpus/" + name + "/eventlog.bin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestCompareFindsTampering(t *testing.T) {
 		{"data altered", func(b *eventlogtest.Builder) { b.Entries[3].Data[len(b.Entries[3].Data)-1] ^= 1 }, map[int]eventlog.MismatchKind{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := open(t, "good.bin")
+			b := open(t, "good")
 			held := b.PCRs(tpm.AlgSHA256)
 			tt.tamper(b)
 			if d := cmp.Diff(tt.want, compared(parse(t, b.Bytes()), held)); d != "" {
