@@ -206,7 +206,7 @@ func FuzzDecode(f *testing.F) {
 func BenchmarkDecode(b *testing.B) {
 	d := full()
 	d.IMA = imatest.New().Files(10_000).Bytes()
-	log, err := os.ReadFile(filepath.Join("testdata", "good", "eventlog.bin"))
+	log, err := os.ReadFile(filepath.Join(goodDir, "eventlog.bin"))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"touchstone.dev/touchstone/internal/tpm"
 )
 
-const goodDir = "testdata/good"
+const goodDir = "../../test/boots/corpus/good"
 
 // packGood packs a captured boot.
 func packGood() PackOptions {

@@ -11,7 +11,7 @@ import (
 
 func seeds(f *testing.F) [][]byte {
 	return [][]byte{
-		readBoot(f, "good").list, readBoot(f, "modules-after").list, worker().Bytes(), grow(imatest.New().BigEndian()).Bytes(),
+		readBoot(f, "good").list, readBoot(f, "modules/after").list, worker().Bytes(), grow(imatest.New().BigEndian()).Bytes(),
 		imatest.New().Add("ima", imatest.Fields{Digest: sha1Digest, Path: "/sbin/init"}).Bytes(),
 		imatest.New().Add("evm-sig", imatest.Fields{Alg: tpm.AlgSHA256, Digest: imatest.Digest(1), Path: "/a", XattrNames: []string{"a"}, XattrValues: [][]byte{{1}}}).Bytes(),
 		imatest.New().Add("ima-modsig", imatest.Fields{Alg: tpm.AlgSHA256, Digest: imatest.Digest(1), Path: "/a"}).Bytes(),

@@ -14,7 +14,7 @@ import (
 	"touchstone.dev/touchstone/internal/tpm"
 )
 
-// boot is a captured boot of testdata.
+// boot is a captured boot of the shared corpus.
 type boot struct {
 	list  []byte
 	banks map[tpm.Alg]*tpm.Bank
@@ -30,7 +30,7 @@ func (b boot) pcr10() map[tpm.Alg][]byte {
 
 func readBoot(t testing.TB, name string) boot {
 	t.Helper()
-	dir := filepath.Join("testdata", name)
+	dir := filepath.Join("../../test/boots/corpus", name)
 	list, err := os.ReadFile(filepath.Join(dir, "ima.bin"))
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestVerifyRealLists(t *testing.T) {
 		name                       string
 		entries, violations, banks int
 	}{
-		{"good", 12, 0, 1}, {"good-actions-after", 14, 0, 1}, {"nbde-systemd", 470, 1, 1}, {"banks3", 12, 0, 3}, {"modules-after", 15, 0, 1},
+		{"good", 12, 0, 1}, {"good-actions/after", 14, 0, 1}, {"nbde-systemd", 470, 1, 1}, {"banks3", 12, 0, 3}, {"modules/after", 15, 0, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := readBoot(t, test.name)

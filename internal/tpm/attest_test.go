@@ -18,20 +18,20 @@ import (
 func TestQuoteOfRealBoot(t *testing.T) {
 	for _, kind := range []string{"ecc", "rsa"} {
 		t.Run(kind, func(t *testing.T) {
-			msg := readFile(t, "good/quote-"+kind+".attest")
+			msg := readFile(t, "corpus/good/tpm/quote-"+kind+".attest")
 			q, err := tpm.ParseQuote(msg)
 			if err != nil {
 				t.Fatalf("ParseQuote: %v", err)
 			}
-			ak := mustPublic(t, readFile(t, "good/ak-"+kind+".pub"))
+			ak := mustPublic(t, readFile(t, "corpus/good/tpm/ak-"+kind+".pub"))
 			if err := ak.CheckAttestationKey(); err != nil {
 				t.Errorf("CheckAttestationKey: %v", err)
 			}
-			sig := mustSignature(t, readFile(t, "good/quote-"+kind+".sig"))
+			sig := mustSignature(t, readFile(t, "corpus/good/tpm/quote-"+kind+".sig"))
 			if err := ak.Verify(msg, sig); err != nil {
 				t.Errorf("Verify: %v", err)
 			}
-			if got, want := q.ExtraData, readHex(t, "good/nonce.hex"); !bytes.Equal(got, want) {
+			if got, want := q.ExtraData, readHex(t, "corpus/good/tpm/nonce.hex"); !bytes.Equal(got, want) {
 				t.Errorf("ExtraData: got %x, want %x", got, want)
 			}
 			want := []tpm.Selection{{Alg: tpm.AlgSHA256, PCRs: tpm.PCRs(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14)}}
@@ -52,7 +52,7 @@ func TestQuoteOfRealBoot(t *testing.T) {
 // TestParseQuoteAgreesWithGoTPM compares every field with go-tpm's decoder.
 func TestParseQuoteAgreesWithGoTPM(t *testing.T) {
 	_, _, soft, _ := softQuote(t)
-	for _, msg := range [][]byte{readFile(t, "good/quote-ecc.attest"), readFile(t, "good/quote-rsa.attest"), soft} {
+	for _, msg := range [][]byte{readFile(t, "corpus/good/tpm/quote-ecc.attest"), readFile(t, "corpus/good/tpm/quote-rsa.attest"), soft} {
 		got, err := tpm.ParseQuote(msg)
 		if err != nil {
 			t.Fatalf("ParseQuote: %v", err)
@@ -167,7 +167,7 @@ func TestPCRDigest(t *testing.T) {
 
 func FuzzParseQuote(f *testing.F) {
 	_, _, soft, _ := softQuote(f)
-	for _, seed := range [][]byte{readFile(f, "good/quote-ecc.attest"), readFile(f, "good/quote-rsa.attest"), soft} {
+	for _, seed := range [][]byte{readFile(f, "corpus/good/tpm/quote-ecc.attest"), readFile(f, "corpus/good/tpm/quote-rsa.attest"), soft} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

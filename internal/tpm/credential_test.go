@@ -33,7 +33,7 @@ func TestMakeCredential(t *testing.T) {
 	if _, err := soft.Activate(blob, encrypted); !errors.Is(err, softtpm.ErrActivate) {
 		t.Errorf("Activate for the Name of another key: got %v, want %v", err, softtpm.ErrActivate)
 	}
-	if _, _, err := tpm.MakeCredential(mustPublic(t, readFile(t, "good/ek.pub")), ak.Name(), secret); err != nil {
+	if _, _, err := tpm.MakeCredential(mustPublic(t, readFile(t, "corpus/good/tpm/ek.pub")), ak.Name(), secret); err != nil {
 		t.Errorf("MakeCredential for an RSA EK: %v", err)
 	}
 }
@@ -49,9 +49,9 @@ func TestMakeCredentialRefuses(t *testing.T) {
 	}{
 		{"no EK", nil, ak.Name(), secret},
 		{"an AK as EK", ak, ak.Name(), secret},
-		{"EK from PEM", mustPublic(t, readFile(t, "good/ak-rsa.pem")), ak.Name(), secret},
+		{"EK from PEM", mustPublic(t, readFile(t, "corpus/good/tpm/ak-rsa.pem")), ak.Name(), secret},
 		{"no Name", ek, nil, secret},
-		{"Name of a key from PEM", ek, mustPublic(t, readFile(t, "good/ak-ecc.pem")).Name(), secret},
+		{"Name of a key from PEM", ek, mustPublic(t, readFile(t, "corpus/good/tpm/ak-ecc.pem")).Name(), secret},
 		{"Name cut", ek, ak.Name()[:20], secret},
 		{"Name is a handle", ek, []byte{0x40, 0, 0, 1}, secret},
 		{"no secret", ek, ak.Name(), nil},

@@ -15,7 +15,7 @@ import (
 )
 
 func TestParseEKCertificate(t *testing.T) {
-	der := readFile(t, "good/nv-01c00002.der")
+	der := readFile(t, "corpus/good/tpm/nv-01c00002.der")
 	header := append([]byte{0x10, 0x01, 0x00, byte(len(der) >> 8), byte(len(der))}, der...)
 	inner := append([]byte{0x10, 0x01, 0x00, byte((len(der) + 2) >> 8), byte(len(der) + 2), 0x10, 0x02}, der...)
 	pad := func(b []byte, v byte) []byte { return append(bytes.Clone(b), bytes.Repeat([]byte{v}, 300)...) }
@@ -31,7 +31,7 @@ func TestParseEKCertificate(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"empty": nil, "zeros": make([]byte, 64), "header only": {0x10, 0x01, 0x00, 0, 0}, "cut header": header[:400],
-		"PEM key": readFile(t, "good/ak-ecc.pem"), "too large": pad(make([]byte, 16<<10), 0),
+		"PEM key": readFile(t, "corpus/good/tpm/ak-ecc.pem"), "too large": pad(make([]byte, 16<<10), 0),
 		"text in front": append([]byte("x"), der...),
 	} {
 		if cert, err := tpm.ParseEKCertificate(b); err == nil {
@@ -48,9 +48,9 @@ func TestParseEKCertificate(t *testing.T) {
 // TestEKChainOfSWTPM verifies the certificates that swtpm_localca made, both RSA and P-384.
 func TestEKChainOfSWTPM(t *testing.T) {
 	roots := x509.NewCertPool()
-	roots.AddCert(readCert(t, "root.pem"))
-	chain := []*x509.Certificate{readCert(t, "issuer.pem")}
-	for _, name := range []string{"good/nv-01c00002.der", "good/nv-01c00016.der"} {
+	roots.AddCert(readCert(t, "tpm-ca/root.pem"))
+	chain := []*x509.Certificate{readCert(t, "tpm-ca/issuer.pem")}
+	for _, name := range []string{"corpus/good/tpm/nv-01c00002.der", "corpus/good/tpm/nv-01c00016.der"} {
 		cert, err := tpm.ParseEKCertificate(readFile(t, name))
 		if err != nil {
 			t.Fatal(err)
@@ -62,15 +62,15 @@ func TestEKChainOfSWTPM(t *testing.T) {
 			t.Errorf("VerifyEKChain(%s) without intermediate: got %v, want %v", name, err, tpm.ErrEKChain)
 		}
 	}
-	platform, err := tpm.ParseEKCertificate(readFile(t, "good/nv-01c08000.der"))
+	platform, err := tpm.ParseEKCertificate(readFile(t, "corpus/good/tpm/nv-01c08000.der"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := tpm.VerifyEKChain(platform, chain, roots, testTime); !errors.Is(err, tpm.ErrEKChain) {
 		t.Errorf("VerifyEKChain(platform certificate): got %v, want %v", err, tpm.ErrEKChain)
 	}
-	ek := mustPublic(t, readFile(t, "good/ek.pub"))
-	cert, err := tpm.ParseEKCertificate(readFile(t, "good/nv-01c00002.der"))
+	ek := mustPublic(t, readFile(t, "corpus/good/tpm/ek.pub"))
+	cert, err := tpm.ParseEKCertificate(readFile(t, "corpus/good/tpm/nv-01c00002.der"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,8 +142,8 @@ func newCA(t testing.TB) *softtpm.CA {
 }
 
 func TestEKMatchesCertificate(t *testing.T) {
-	der := readFile(t, "good/nv-01c00002.der")
-	rsaEK := mustPublic(t, readFile(t, "good/ek.pub"))
+	der := readFile(t, "corpus/good/tpm/nv-01c00002.der")
+	rsaEK := mustPublic(t, readFile(t, "corpus/good/tpm/ek.pub"))
 	cert, err := tpm.ParseEKCertificate(der)
 	if err != nil {
 		t.Fatal(err)
@@ -177,11 +177,11 @@ func TestEKMatchesCertificate(t *testing.T) {
 }
 
 func FuzzParseEKCertificate(f *testing.F) {
-	for _, name := range []string{"good/nv-01c00002.der", "good/nv-01c00016.der", "root.pem"} {
+	for _, name := range []string{"corpus/good/tpm/nv-01c00002.der", "corpus/good/tpm/nv-01c00016.der", "tpm-ca/root.pem"} {
 		f.Add(readFile(f, name))
 	}
 	roots := x509.NewCertPool()
-	ek := mustPublic(f, readFile(f, "good/ek.pub"))
+	ek := mustPublic(f, readFile(f, "corpus/good/tpm/ek.pub"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		cert, err := tpm.ParseEKCertificate(b)
 		if err != nil {

@@ -21,27 +21,27 @@ import (
 
 func TestParsePublic(t *testing.T) {
 	for _, kind := range []string{"ecc", "rsa"} {
-		sized := readFile(t, "good/ak-"+kind+".pub")
+		sized := readFile(t, "corpus/good/tpm/ak-"+kind+".pub")
 		bare := mustPublic(t, sized[2:])
 		p := mustPublic(t, sized)
 		if !bytes.Equal(p.Area(), sized[2:]) || !bytes.Equal(bare.Area(), sized[2:]) {
 			t.Errorf("%s: Area: got %x, want %x", kind, p.Area(), sized[2:])
 		}
-		if got, want := p.Name(), readHex(t, "good/ak-"+kind+".name"); !bytes.Equal(got, want) {
+		if got, want := p.Name(), readHex(t, "corpus/good/tpm/ak-"+kind+".name"); !bytes.Equal(got, want) {
 			t.Errorf("%s: Name: got %x, want %x", kind, got, want)
 		}
-		fromPEM := mustPublic(t, readFile(t, "good/ak-"+kind+".pem"))
+		fromPEM := mustPublic(t, readFile(t, "corpus/good/tpm/ak-"+kind+".pem"))
 		if fromPEM.Type != p.Type || fromPEM.Name() != nil || fromPEM.Area() != nil || !sameKey(fromPEM, p) {
 			t.Errorf("%s: PEM: got %+v, want the key of %+v and nothing else", kind, fromPEM, p)
 		}
 		if err := fromPEM.CheckAttestationKey(); !errors.Is(err, tpm.ErrNoAttributes) {
 			t.Errorf("%s: CheckAttestationKey of PEM: got %v, want %v", kind, err, tpm.ErrNoAttributes)
 		}
-		if err := fromPEM.Verify(readFile(t, "good/quote-"+kind+".attest"), mustSignature(t, readFile(t, "good/quote-"+kind+".sig"))); err != nil {
+		if err := fromPEM.Verify(readFile(t, "corpus/good/tpm/quote-"+kind+".attest"), mustSignature(t, readFile(t, "corpus/good/tpm/quote-"+kind+".sig"))); err != nil {
 			t.Errorf("%s: Verify with key from PEM: %v", kind, err)
 		}
 	}
-	ek := mustPublic(t, readFile(t, "good/ek.pub"))
+	ek := mustPublic(t, readFile(t, "corpus/good/tpm/ek.pub"))
 	if err := ek.CheckEndorsementKey(); err != nil {
 		t.Errorf("CheckEndorsementKey: %v", err)
 	}
@@ -74,7 +74,7 @@ func TestNameOfAnotherKey(t *testing.T) {
 }
 
 func TestParsePublicRefuses(t *testing.T) {
-	ecc, rsaArea := readFile(t, "good/ak-ecc.pub")[2:], readFile(t, "good/ak-rsa.pub")[2:]
+	ecc, rsaArea := readFile(t, "corpus/good/tpm/ak-ecc.pub")[2:], readFile(t, "corpus/good/tpm/ak-rsa.pub")[2:]
 	at := func(area []byte, offset int, value ...byte) []byte {
 		b := bytes.Clone(area)
 		copy(b[offset:], value)
@@ -86,9 +86,9 @@ func TestParsePublicRefuses(t *testing.T) {
 		area []byte
 		want error
 	}{
-		{"TPM2B with a byte too many", append(readFile(t, "good/ak-ecc.pub"), 0), tpm.ErrTrailing},
+		{"TPM2B with a byte too many", append(readFile(t, "corpus/good/tpm/ak-ecc.pub"), 0), tpm.ErrTrailing},
 		{"TPMT with a byte too many", append(bytes.Clone(ecc), 0), tpm.ErrTrailing},
-		{"keyed hash object", at(readFile(t, "good/ak-ecc.pub"), 2, 0x00, 0x08), tpm.ErrUnsupported},
+		{"keyed hash object", at(readFile(t, "corpus/good/tpm/ak-ecc.pub"), 2, 0x00, 0x08), tpm.ErrUnsupported},
 		{"unknown name algorithm", at(ecc, 2, 0x00, 0x10), tpm.ErrUnsupported},
 		{"length bomb in the policy", at(ecc, 8, 0xff, 0xff), tpm.ErrMalformed},
 		{"unknown scheme", at(ecc, scheme, 0x12, 0x34), tpm.ErrUnsupported},
@@ -106,9 +106,9 @@ func TestParsePublicRefuses(t *testing.T) {
 		{"RSA exponent 2^32-1", at(rsaArea, rsaBits+2, 0xff, 0xff, 0xff, 0xff), tpm.ErrUnsupported},
 		{"RSA modulus even", at(rsaArea, len(rsaArea)-1, rsaArea[len(rsaArea)-1]&^1), tpm.ErrMalformed},
 		{"RSA length bomb", at(rsaArea, 22, 0xff, 0xff), tpm.ErrMalformed},
-		{"PEM of a certificate", readFile(t, "root.pem"), tpm.ErrUnsupported},
-		{"PEM cut", readFile(t, "good/ak-ecc.pem")[:90], tpm.ErrTruncated},
-		{"two PEM blocks", bytes.Repeat(readFile(t, "good/ak-ecc.pem"), 2), tpm.ErrTrailing},
+		{"PEM of a certificate", readFile(t, "tpm-ca/root.pem"), tpm.ErrUnsupported},
+		{"PEM cut", readFile(t, "corpus/good/tpm/ak-ecc.pem")[:90], tpm.ErrTruncated},
+		{"two PEM blocks", bytes.Repeat(readFile(t, "corpus/good/tpm/ak-ecc.pem"), 2), tpm.ErrTrailing},
 		{"PEM of 1024 bits", weakPEM(t), tpm.ErrUnsupported},
 		{"PEM on P-224", curvePEM(t, elliptic.P224()), tpm.ErrUnsupported},
 	} {
@@ -116,7 +116,7 @@ func TestParsePublicRefuses(t *testing.T) {
 			t.Errorf("ParsePublic(%s): got %+v, %v, want error %v", tt.name, p, err, tt.want)
 		}
 	}
-	for _, name := range []string{"good/ak-ecc.pub", "good/ak-rsa.pub", "good/ek.pub"} {
+	for _, name := range []string{"corpus/good/tpm/ak-ecc.pub", "corpus/good/tpm/ak-rsa.pub", "corpus/good/tpm/ek.pub"} {
 		b := readFile(t, name)
 		for n := range b {
 			if _, err := tpm.ParsePublic(b[:n]); !errors.Is(err, tpm.ErrTruncated) {
@@ -214,7 +214,7 @@ func encodePEM(t testing.TB, key any) []byte {
 
 func FuzzParsePublic(f *testing.F) {
 	for _, name := range []string{"ak-ecc.pub", "ak-rsa.pub", "ek.pub", "ak-ecc.pem", "ak-rsa.pem"} {
-		f.Add(readFile(f, "good/"+name))
+		f.Add(readFile(f, "corpus/good/tpm/"+name))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := tpm.ParsePublic(b)

@@ -21,7 +21,7 @@ import (
 
 func TestParseSignatureAgreesWithGoTPM(t *testing.T) {
 	for _, kind := range []string{"ecc", "rsa"} {
-		b := readFile(t, "good/quote-"+kind+".sig")
+		b := readFile(t, "corpus/good/tpm/quote-"+kind+".sig")
 		got := mustSignature(t, b)
 		oracle, err := tpm2.Unmarshal[tpm2.TPMTSignature](b)
 		if err != nil {
@@ -41,7 +41,7 @@ func TestParseSignatureAgreesWithGoTPM(t *testing.T) {
 }
 
 func TestParseSignatureRefuses(t *testing.T) {
-	good := readFile(t, "good/quote-ecc.sig")
+	good := readFile(t, "corpus/good/tpm/quote-ecc.sig")
 	for _, tt := range []struct {
 		name string
 		sig  []byte
@@ -59,7 +59,7 @@ func TestParseSignatureRefuses(t *testing.T) {
 		}
 	}
 	for _, kind := range []string{"ecc", "rsa"} {
-		b := readFile(t, "good/quote-"+kind+".sig")
+		b := readFile(t, "corpus/good/tpm/quote-"+kind+".sig")
 		for n := range b {
 			if _, err := tpm.ParseSignature(b[:n]); !errors.Is(err, tpm.ErrTruncated) {
 				t.Errorf("ParseSignature(first %d bytes of %s): got %v, want %v", n, kind, err, tpm.ErrTruncated)
@@ -71,8 +71,8 @@ func TestParseSignatureRefuses(t *testing.T) {
 func TestVerifyRefuses(t *testing.T) {
 	soft, ak, msg, sig := softQuote(t)
 	good := mustSignature(t, sig)
-	other := mustPublic(t, readFile(t, "good/ak-ecc.pub"))
-	rsaKey := mustPublic(t, readFile(t, "good/ak-rsa.pub"))
+	other := mustPublic(t, readFile(t, "corpus/good/tpm/ak-ecc.pub"))
+	rsaKey := mustPublic(t, readFile(t, "corpus/good/tpm/ak-rsa.pub"))
 	change := func(f func(*tpm.Signature)) *tpm.Signature {
 		s := *mustSignature(t, sig)
 		f(&s)
@@ -152,9 +152,9 @@ func TestVerifySchemes(t *testing.T) {
 }
 
 func FuzzParseSignature(f *testing.F) {
-	f.Add(readFile(f, "good/quote-ecc.sig"))
-	f.Add(readFile(f, "good/quote-rsa.sig"))
-	ecc, rsaKey := mustPublic(f, readFile(f, "good/ak-ecc.pub")), mustPublic(f, readFile(f, "good/ak-rsa.pub"))
+	f.Add(readFile(f, "corpus/good/tpm/quote-ecc.sig"))
+	f.Add(readFile(f, "corpus/good/tpm/quote-rsa.sig"))
+	ecc, rsaKey := mustPublic(f, readFile(f, "corpus/good/tpm/ak-ecc.pub")), mustPublic(f, readFile(f, "corpus/good/tpm/ak-rsa.pub"))
 	msg := []byte("nobody signed this")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := tpm.ParseSignature(b)
@@ -168,8 +168,8 @@ func FuzzParseSignature(f *testing.F) {
 }
 
 func benchmarkQuote(b *testing.B, kind string) {
-	msg, sig := readFile(b, "good/quote-"+kind+".attest"), readFile(b, "good/quote-"+kind+".sig")
-	ak, banks := mustPublic(b, readFile(b, "good/ak-"+kind+".pub")), readBanks(b)
+	msg, sig := readFile(b, "corpus/good/tpm/quote-"+kind+".attest"), readFile(b, "corpus/good/tpm/quote-"+kind+".sig")
+	ak, banks := mustPublic(b, readFile(b, "corpus/good/tpm/ak-"+kind+".pub")), readBanks(b)
 	b.ReportAllocs()
 	defer reportCPU(b)()
 	for b.Loop() {
@@ -208,7 +208,7 @@ func BenchmarkVerifyQuoteECC(b *testing.B) { benchmarkQuote(b, "ecc") }
 func BenchmarkVerifyQuoteRSA(b *testing.B) { benchmarkQuote(b, "rsa") }
 
 func BenchmarkParseQuote(b *testing.B) {
-	msg := readFile(b, "good/quote-ecc.attest")
+	msg := readFile(b, "corpus/good/tpm/quote-ecc.attest")
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := tpm.ParseQuote(msg); err != nil {

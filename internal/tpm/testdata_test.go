@@ -18,9 +18,10 @@ import (
 
 var testTime = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
+// readFile reads a file of the shared corpus of measured boots: "tpm-ca/root.pem", "corpus/good/tpm/ek.pub".
 func readFile(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", name))
+	b, err := os.ReadFile(filepath.Join("../../test/boots", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,7 @@ func readHex(t testing.TB, name string) []byte {
 func readBanks(t testing.TB) map[tpm.Alg]*tpm.Bank {
 	t.Helper()
 	var values map[string]string
-	if err := json.Unmarshal(readFile(t, "good/pcrs-sha256.json"), &values); err != nil {
+	if err := json.Unmarshal(readFile(t, "corpus/good/pcrs-sha256.json"), &values); err != nil {
 		t.Fatal(err)
 	}
 	bank := &tpm.Bank{Alg: tpm.AlgSHA256}
