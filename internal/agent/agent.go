@@ -33,9 +33,11 @@ type Agent struct {
 	now       func() time.Time
 	ask       chan struct{}
 	watch     *watcher
+	changed   time.Time // start of the last attestation for a change
 	wait      backoff
-	// Observe is called after every attestation, when it is set before Run.
+	// Observe is called after every attestation, and Tap with each Evidence document before it is sent, when they are set before Run.
 	Observe func(Report)
+	Tap     func(document []byte)
 }
 
 // New makes an agent for a worker. open opens its TPM; the agent closes it, and opens it anew after a failure.
@@ -49,7 +51,7 @@ func New(cfg Config, host Host, open func() (TPM, error), log *slog.Logger) (*Ag
 		watch: newWatcher(host, cfg.Watch),
 		wait:  backoff{initial: time.Duration(cfg.Backoff.Initial), max: time.Duration(cfg.Backoff.Max)},
 	}
-	a.dial = a.connect
+	a.dial = func(id *Identity, t TPM) (Link, error) { return Dial(&a.cfg, id, t) }
 	a.enrolWith = func(ctx context.Context, t TPM, token string) (*Identity, *protocol.Challenge, error) {
 		return EnrolOnce(ctx, &a.cfg, t, token, a.now())
 	}
@@ -123,7 +125,7 @@ func (a *Agent) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &attester{node: id.Node, tpm: t, host: a.host, link: link, next: first, now: a.now}
+	s := &attester{node: id.Node, tpm: t, host: a.host, link: link, next: first, now: a.now, tap: a.Tap}
 	defer func() { s.link.Close() }()
 	for why := TriggerStart; why != ""; {
 		if id, err = a.keepFresh(ctx, s, id); err != nil {
@@ -177,9 +179,10 @@ func (a *Agent) waitForTrigger(ctx context.Context, r Report) Trigger {
 	case <-a.ask:
 		return TriggerAsked
 	case t := <-a.watch.changes:
-		if !sleep(ctx, max(0, time.Duration(a.cfg.Watch.MinGap)-a.now().Sub(r.Time))) {
+		if !sleep(ctx, max(0, time.Duration(a.cfg.Watch.MinGap)-a.now().Sub(a.changed))) {
 			return ""
 		}
+		a.changed = a.now()
 		return t
 	}
 }

@@ -41,6 +41,7 @@ type attester struct {
 	link Link
 	next *protocol.Challenge // nil: ask for one
 	now  func() time.Time
+	tap  func(document []byte)
 }
 
 // attest does one attestation: challenge (when there is no good one from the answer before), Evidence, verdict.
@@ -66,6 +67,9 @@ func (a *attester) exchange(ctx context.Context, r *Report) (*protocol.Attestati
 			return nil, fmt.Errorf("encode the Evidence: %w", err)
 		}
 		r.Bytes, r.IMAOffset = len(body), doc.IMAOffset
+		if a.tap != nil {
+			a.tap(body)
+		}
 		out, err := a.link.Attest(ctx, body)
 		if fresh := freshChallenge(err); fresh != nil && again < maxAgain {
 			ch = fresh // whatever the clock of this worker says: AIAS has just made it

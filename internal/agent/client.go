@@ -54,12 +54,24 @@ func newClient(server string, trust serverTrust, key *tls.Certificate, timeout t
 				ResponseHeaderTimeout: timeout,
 				MaxIdleConns:          2,
 				IdleConnTimeout:       5 * time.Minute,
-				ForceAttemptHTTP2:     true,
 			},
 			// AIAS never redirects; a redirect would carry Evidence elsewhere.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil
+}
+
+// Dial connects an enrolled worker: what the agent does by itself, for tools that want to speak to AIAS as the worker.
+func Dial(cfg *Config, id *Identity, t TPM) (*Client, error) {
+	trust, err := trustFrom(cfg, id)
+	if err != nil {
+		return nil, err
+	}
+	key, err := clientKey(id, t)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(cfg.Server, trust, key, time.Duration(cfg.Timeout))
 }
 
 // Close drops idle connections.

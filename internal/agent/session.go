@@ -40,19 +40,6 @@ func guard(ctx context.Context, d time.Duration, fn func() error) error {
 // limit bounds one attestation or enrolment: up to four requests, each with its own timeout, and the TPM's work.
 func (a *Agent) limit() time.Duration { return 4*time.Duration(a.cfg.Timeout) + tpmTimeout }
 
-// connect makes the client of an enrolled worker.
-func (a *Agent) connect(id *Identity, t TPM) (Link, error) {
-	trust, err := trustFrom(&a.cfg, id)
-	if err != nil {
-		return nil, err
-	}
-	key, err := clientKey(id, t)
-	if err != nil {
-		return nil, err
-	}
-	return newClient(a.cfg.Server, trust, key, time.Duration(a.cfg.Timeout))
-}
-
 // keepFresh renews the client certificate when two thirds of its life are over, and goes on over a new connection. A renewal that
 // fails is tried again at the next attestation: a third of the life time is left for it.
 func (a *Agent) keepFresh(ctx context.Context, s *attester, id *Identity) (*Identity, error) {

@@ -16,10 +16,9 @@ import (
 
 func (a *App) nodesCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:     "nodes",
-		Aliases: []string{"node", "get"},
-		Short:   "List the workers with their five levels",
-		Args:    cobra.NoArgs,
+		Use:   "nodes",
+		Short: "List the workers with their five levels",
+		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.ask(cmd, func(ctx context.Context, c *operator.Client) error {
 				nodes, err := c.Nodes(ctx)

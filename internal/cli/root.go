@@ -132,7 +132,7 @@ Commands that ask AIAS need an operator bundle: --operator FILE or $` + operator
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.PersistentFlags().StringVar(&a.operatorFile, "operator", "", "operator bundle `FILE` (default $"+operator.EnvBundle+")")
 	root.AddCommand(
-		a.nodesCmd(), a.whyCmd(), a.historyCmd(), a.appraiseCmd(), a.evidenceCmd(), a.referenceCmd(), a.policyCmd(),
+		a.demoCmd(), a.nodesCmd(), a.nodeCmd(), a.whyCmd(), a.historyCmd(), a.appraiseCmd(), a.evidenceCmd(), a.referenceCmd(), a.policyCmd(),
 		a.tokenCmd(), a.ekCmd(),
 	)
 	a.finish(root)

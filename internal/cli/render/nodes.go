@@ -22,9 +22,9 @@ func (s Style) Nodes(w io.Writer, nodes []protocol.Node, now time.Time) {
 		rows[i] = s.node(&nodes[i], now)
 	}
 	heads := append([]string{"node", "trust"}, appraisal.LevelNames[:]...)
-	heads = append(heads, "attested")
+	heads = append(heads, "age")
 	if s.nodesWidth(nodes) > s.width() {
-		heads = []string{"node", "trust", "1", "2", "3", "4", "5", "attested"}
+		heads = []string{"node", "trust", "1", "2", "3", "4", "5", "age"}
 		defer fmt.Fprintln(w, s.Dim("levels: 1 firmware, 2 secure-boot, 3 boot-loader, 4 kernel, 5 runtime"))
 	}
 	s.table(w, heads, rows)
@@ -36,7 +36,7 @@ func (s Style) nodesWidth(nodes []protocol.Node) int {
 	for i := range nodes {
 		name = max(name, columns(Clean(nodes[i].Name)))
 	}
-	return name + len("untrusted") + len("attested") + 2*7 + len(strings.Join(appraisal.LevelNames[:], ""))
+	return name + len("untrusted") + len("never") + 2*7 + len(strings.Join(appraisal.LevelNames[:], ""))
 }
 
 func (s Style) node(n *protocol.Node, now time.Time) row {
@@ -55,7 +55,7 @@ func (s Style) node(n *protocol.Node, now time.Time) row {
 		}
 		r.cells = append(r.cells, cell{s.Mark(st), func(t string) string { return s.Status(st, t) }})
 	}
-	r.cells = append(r.cells, cell{Age(n.Attested, now), s.Dim})
+	r.cells = append(r.cells, cell{strings.TrimSuffix(Age(n.Attested, now), " ago"), s.Dim})
 	if n.Trust != protocol.Trusted {
 		r.note = s.reason(n.Levels, n.Reason)
 	}

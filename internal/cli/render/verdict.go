@@ -44,7 +44,10 @@ func (s Style) level(w io.Writer, l *appraisal.Level) {
 		}
 	}
 	mark := s.Mark(l.Status)
-	pad := strings.Repeat(" ", max(0, 2-columns(mark)))
+	pad := ""
+	if !s.Unicode {
+		pad = strings.Repeat(" ", max(0, len("ok")-len(mark)))
+	}
 	fmt.Fprintf(w, "  %s%s %d %-12s %s\n", s.Status(l.Status, mark), pad, l.Level, l.Name, s.Dim(strings.Join(parts, ", ")))
 }
 
@@ -78,7 +81,7 @@ func EventText(e *appraisal.Event) string {
 		what = "IMA entry"
 	}
 	text := fmt.Sprintf("%s %d, PCR %d", what, e.Index, e.PCR)
-	if e.Type != "" {
+	if e.Type != "" && !strings.HasPrefix(e.Description, e.Type) {
 		text += ", " + e.Type
 	}
 	if e.Description != "" {
