@@ -363,3 +363,13 @@ func (m *machine) node() *protocol.Node {
 	}
 	return n
 }
+
+// operatorHTTP is a bare client with an operator's certificate.
+func operatorHTTP(t testing.TB, w *world, b *protocol.OperatorBundle) *http.Client {
+	t.Helper()
+	pair, err := tls.X509KeyPair([]byte(b.Certificate), []byte(b.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.client(pair)
+}

@@ -1,0 +1,122 @@
+package authority
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const referenceConfig = "../../deploy/aias.yaml"
+
+func TestReferenceConfig(t *testing.T) {
+	data, err := os.ReadFile(referenceConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseConfig(data)
+	if err != nil {
+		t.Fatalf("ParseConfig(%s): %v", referenceConfig, err)
+	}
+	want, err := ParseConfig(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s differs from the defaults (-default +file):\n%s", referenceConfig, diff)
+	}
+}
+
+// TestReferenceConfigComments takes the comment signs off the options that have no fixed default: they must exist, too.
+func TestReferenceConfigComments(t *testing.T) {
+	data, err := os.ReadFile(referenceConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := regexp.MustCompile(`(?m)^# ([a-z][a-zA-Z]*:( |$))`).ReplaceAllString(string(data), "$1")
+	text = strings.Replace(text, "passphraseFile:", "# passphraseFile:", 1) // excludes keyFile
+	c, err := ParseConfig([]byte(text))
+	if err != nil {
+		t.Fatalf("ParseConfig(%s without comment signs): %v", referenceConfig, err)
+	}
+	if c.SoftwareTPMRoots == "" || c.PolicyFile == "" || c.KeyFile == "" || len(c.ServerNames) != 2 {
+		t.Errorf("ParseConfig(%s without comment signs): got %+v, want all options set", referenceConfig, c)
+	}
+}
+
+func TestConfigRefuses(t *testing.T) {
+	for name, text := range map[string]string{
+		"unknown field": "listen: :1\nlisten2: x", "no port": "listen: localhost", "two keys": "keyFile: a\npassphraseFile: b",
+		"certificates for ever": "certificateLifetime: 10000h", "short certificates": "certificateLifetime: 1h", "no data": "data: ''",
+		"number for a duration": "challengeLifetime: soon", "log format": "log: {format: xml}", "log level": "log: {level: loud}",
+		"no limits": "limits: {perNode: 0}",
+	} {
+		if _, err := ParseConfig([]byte(text)); err == nil {
+			t.Errorf("ParseConfig(%s): got no error", name)
+		}
+	}
+}
+
+func TestKeyFileMustMatch(t *testing.T) {
+	w := newWorld(t)
+	w.enrolled("worker-1")
+	path := filepath.Join(w.cfg.Data, "aias.key")
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("key file: got %v, %v; want mode 0600", info, err)
+	}
+	if err := os.WriteFile(path, randomBytes(keySize), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(t.Context(), w.cfg, Dependencies{Store: w.store, Load: w.load})
+	if err == nil || !strings.Contains(err.Error(), "not the one") {
+		t.Errorf("New() with another key file: got %v, want a refusal", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(t.Context(), w.cfg, Dependencies{Store: w.store, Load: w.load}); err == nil {
+		t.Error("New() without the key file: got no error; a new key must not be made for old data")
+	}
+}
+
+func TestPassphrase(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "passphrase")
+	if err := os.WriteFile(file, []byte("correct horse battery\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(w *world) { w.cfg.PassphraseFile = file })
+	m := w.enrolled("worker-1")
+	w.restart()
+	m.connect()
+	m.attest()
+	if err := os.WriteFile(file, []byte("incorrect horse battery\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(t.Context(), w.cfg, Dependencies{Store: w.store, Load: w.load}); err == nil {
+		t.Error("New() with another passphrase: got no error")
+	}
+}
+
+func TestNoSecretInPlain(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"ca.root.key", "ca.issuing.key", "key.result", "key.challenge", "key.session"} {
+		b, err := w.store.Setting(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := openVault(t.Context(), &w.Authority.cfg, w.store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := v.get(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), string(plain)) {
+			t.Errorf("setting %s holds the secret in plain", name)
+		}
+	}
+}
