@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // diskMB is the size of the boot disk; FAT32 with sectors of 512 bytes needs about this much.
@@ -18,35 +17,17 @@ const diskMB = 96
 // grubFailed is what GRUB says, before it switches the machine off, when there was nothing that it could boot.
 const grubFailed = "GRUB: nothing to boot"
 
-// initrd packs /init, busybox, the kernel's modules and the machine's own files.
-func (l *Lab) initrd(k *Kernel, o *Options) ([]byte, error) {
-	files, err := k.initrdFiles()
-	if err != nil {
-		return nil, err
-	}
-	busybox, err := os.ReadFile(filepath.Join(l.packages["busybox-static"].Root, "bin", "busybox"))
-	if err != nil {
-		return nil, err
-	}
-	files["/init"] = File{Mode: 0o755, Data: l.init}
-	files["/bin/busybox"] = File{Mode: 0o755, Data: busybox}
-	if len(o.IMARules) > 0 {
-		files["/etc/ima/rules"] = File{Mode: 0o644, Data: []byte(strings.Join(o.IMARules, "\n") + "\n")}
-	}
-	maps.Copy(files, o.Files)
-	return cpioArchive(files, "/proc", "/sys", "/tmp", "/run", "/root", "/var/lib"), nil
-}
-
 // bootDisk builds the disk that a machine boots from: one EFI system partition.
 func (l *Lab) bootDisk(ctx context.Context, o *Options) (string, error) {
 	k, err := l.Kernel(o.Kernel)
 	if err != nil {
 		return "", err
 	}
-	initrd, err := l.initrd(k, o)
+	files, err := l.initrdFiles(k, o)
 	if err != nil {
 		return "", fmt.Errorf("initrd: %w", err)
 	}
+	initrd := packInitrd(files)
 	var esp map[string][]byte
 	if o.UKI {
 		esp, err = l.ukiFiles(ctx, k, initrd, o)

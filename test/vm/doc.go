@@ -7,6 +7,7 @@
 //	guest, err := m.Start(ctx)                                  // returns when /init answers
 //	log, err := guest.ReadFile(ctx, vm.EventLogPath)
 //	guest, err = m.Reboot(ctx)                                  // same TPM, same firmware variables
+//	err = m.Stop(ctx)
 //	err = m.Change(func(o *vm.Options) { o.CommandLine += " mitigations=off" })
 //	guest, err = m.Start(ctx)                                   // the same worker, booted otherwise
 //

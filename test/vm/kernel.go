@@ -13,8 +13,8 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// initrdModules are what /init needs; modules they depend on come before them.
-var initrdModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "af_packet", "efivarfs"}
+// neededModules are what /init needs; modules they depend on come before them.
+var neededModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "af_packet", "efivarfs"}
 
 // testModule is the module whose copies the tests load: harmless, and nothing loads it by itself.
 const testModule = "qemu_fw_cfg"
@@ -91,9 +91,9 @@ func (k *Kernel) TestModules() (*TestModules, error) {
 	return &TestModules{Good: good, Unsigned: unsigned, Tampered: tampered}, nil
 }
 
-// initrdFiles returns the modules for the initrd, their names in the order of loading.
-func (k *Kernel) initrdFiles() (map[string]File, error) {
-	files, err := k.moduleFiles(initrdModules...)
+// initrdModules returns the modules for the initrd, their names in the order of loading.
+func (k *Kernel) initrdModules() (map[string]File, error) {
+	files, err := k.moduleFiles(neededModules...)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (k *Kernel) initrdFiles() (map[string]File, error) {
 		if err != nil {
 			return nil, err
 		}
-		name := fmt.Sprintf("/modules/%02d-%s", i, strings.TrimSuffix(filepath.Base(f), ".xz"))
+		name := fmt.Sprintf("%s%02d-%s", modulesPath, i, strings.TrimSuffix(filepath.Base(f), ".xz"))
 		out[name] = File{Mode: 0o644, Data: b}
 	}
 	return out, nil

@@ -60,6 +60,9 @@ func Open(ctx context.Context, c Config) (*Lab, error) {
 			l.cache = filepath.Join(x, "touchstone", "vm")
 		}
 	}
+	if err := l.prune("disks", "signed"); err != nil {
+		return nil, err
+	}
 	for _, step := range []func(context.Context) error{l.installTools, l.openPackages, l.openKeys, l.openCA, l.buildInit} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -110,7 +113,8 @@ func (l *Lab) BuildStatic(ctx context.Context, pkg string) ([]byte, error) {
 // cached returns the folder of the thing with that key, built when it is not there. A build that fails leaves nothing behind.
 func (l *Lab) cached(ctx context.Context, kind, key string, build func(ctx context.Context, dir string) error) (string, error) {
 	final := filepath.Join(l.cache, kind, key)
-	if _, err := os.Stat(final); err == nil {
+	now := time.Now()
+	if err := os.Chtimes(final, now, now); err == nil { // it is there, and prune sees that it is in use
 		return final, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
@@ -121,7 +125,6 @@ func (l *Lab) cached(ctx context.Context, kind, key string, build func(ctx conte
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	start := time.Now()
 	if err := build(ctx, dir); err != nil {
 		return "", fmt.Errorf("make %s: %w", kind, err)
 	}
@@ -131,8 +134,31 @@ func (l *Lab) cached(ctx context.Context, kind, key string, build func(ctx conte
 		}
 		return "", err
 	}
-	l.log("made %s %.12s in %.1f s", kind, key, time.Since(start).Seconds())
+	l.log("made %s %.12s in %.1f s", kind, key, time.Since(now).Seconds())
 	return final, nil
+}
+
+// keep is for how long things that change with every build of the agent stay in the cache unused.
+const keep = 12 * time.Hour
+
+// prune removes what was not used for long.
+func (l *Lab) prune(kinds ...string) error {
+	for _, kind := range kinds {
+		entries, err := os.ReadDir(filepath.Join(l.cache, kind))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil || time.Since(info.ModTime()) < keep {
+				continue
+			}
+			if err := os.RemoveAll(filepath.Join(l.cache, kind, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // run runs a tool with its working folder; its output appears in the error only.

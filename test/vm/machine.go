@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"touchstone.dev/touchstone/test/vm/control"
@@ -54,17 +55,26 @@ func (m *Machine) path(name string) string { return filepath.Join(m.dir, name) }
 // Name returns the machine's name.
 func (m *Machine) Name() string { return m.opts.Name }
 
+// Options returns a copy of what the machine was made of.
+func (m *Machine) Options() Options {
+	o := m.opts
+	o.Files, o.JobFiles = maps.Clone(o.Files), maps.Clone(o.JobFiles)
+	o.IMARules, o.Persist = slices.Clone(o.IMARules), slices.Clone(o.Persist)
+	return o
+}
+
 // Change changes what a machine that is off boots next. Its TPM stays; its firmware variables stay unless Options.Firmware changes.
 func (m *Machine) Change(change func(*Options)) error {
 	if m.boot != nil {
 		return fmt.Errorf("machine %s runs: stop it before it is changed", m.opts.Name)
 	}
-	name := m.opts.Name
-	change(&m.opts)
-	if m.opts.Name != name {
-		return fmt.Errorf("machine %s cannot be renamed: its name stands for its TPM", name)
+	o := m.Options()
+	change(&o)
+	if o.Name != m.opts.Name {
+		return fmt.Errorf("machine %s cannot be renamed: its name stands for its TPM", m.opts.Name)
 	}
-	m.opts.setDefaults()
+	o.setDefaults()
+	m.opts = o
 	m.disk = ""
 	return nil
 }

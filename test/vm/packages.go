@@ -28,11 +28,16 @@ type Package struct {
 	Root string // folder with its files
 }
 
-// Packages returns what machines boot from, sorted by name.
-func (l *Lab) Packages() []Package {
+// Packages returns what machines with the given kernel package boot from ("" is the current one), sorted by name.
+func (l *Lab) Packages(kernel string) []Package {
+	if kernel == "" {
+		kernel = l.kernel
+	}
 	var ps []Package
 	for _, p := range l.packages {
-		ps = append(ps, *p)
+		if p.Name == kernel || !slices.Contains(l.Kernels(), p.Name) {
+			ps = append(ps, *p)
+		}
 	}
 	slices.SortFunc(ps, func(a, b Package) int { return strings.Compare(a.Name, b.Name) })
 	return ps

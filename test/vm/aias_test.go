@@ -1,0 +1,290 @@
+//go:build vm
+
+package vm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"touchstone.dev/touchstone/internal/appraisal"
+	"touchstone.dev/touchstone/internal/evidence"
+	"touchstone.dev/touchstone/internal/operator"
+	"touchstone.dev/touchstone/internal/policy"
+	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/reference"
+	"touchstone.dev/touchstone/internal/verifier"
+)
+
+// patience is how long a test waits for a verdict: the guest's agent makes keys in a software TPM on an emulated processor.
+const patience = 4 * time.Minute
+
+// aias is an AIAS that runs on the host, as its own program.
+type aias struct {
+	*operator.Client
+	ca         string // root certificate, PEM
+	port       int
+	references string // folder
+}
+
+// startAIAS runs an AIAS on a free port of the loopback, which the machines reach at HostAddress. It ends with the test.
+func startAIAS(t *testing.T, l *Lab) *aias {
+	t.Helper()
+	program, err := l.BuildStatic(t.Context(), "./cmd/aias")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	port := freePort(t)
+	if err := os.Mkdir(in("roots"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range l.EKRoots() {
+		if err := os.WriteFile(filepath.Join(in("roots"), filepath.Base(f)), readTestFile(t, f), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := fmt.Sprintf("listen: 127.0.0.1:%d\ndata: %s\naddress: 127.0.0.1:%d\nserverNames: [127.0.0.1, %s]\npolicyFile: %s\nsoftwareTPMRoots: %s\n",
+		port, in("data"), port, HostAddress, in("policy.yaml"), in("roots"))
+	for name, data := range map[string][]byte{"aias": program, "aias.yaml": []byte(config), "policy.yaml": bytes.Replace(policy.Default(), []byte("state: on"), []byte(`state: "on"`), 1)} {
+		if err := os.WriteFile(in(name), data, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := runAIAS(t, in("aias"), in("aias.yaml"))
+
+	a := &aias{port: port, references: in("data/references")}
+	bundle := in("data/operator.json")
+	eventually(t, "AIAS is ready", func() bool {
+		select {
+		case <-ended:
+			t.Fatal("AIAS ended")
+		default:
+		}
+		c, err := operator.Open(bundle)
+		if err != nil || c.Ready(t.Context()) != nil {
+			return false
+		}
+		a.Client = c
+		return true
+	})
+	t.Cleanup(a.Close)
+	var b protocol.OperatorBundle
+	if err := json.Unmarshal(readTestFile(t, bundle), &b); err != nil {
+		t.Fatal(err)
+	}
+	a.ca = b.CA
+	return a
+}
+
+// runAIAS starts the program and returns a channel that is closed when it has ended; the end of the test ends it.
+func runAIAS(t *testing.T, program, config string) <-chan struct{} {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, program, "serve", "--config", config)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		stop()
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-ended
+		if t.Failed() {
+			t.Logf("log of AIAS:\n%s", out.Bytes())
+		}
+	})
+	return ended
+}
+
+func readTestFile(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// freePort returns a port of the loopback that was free a moment ago.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// eventually asks until the answer is yes.
+func eventually(t *testing.T, what string, ask func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ask(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited %v in vain until %s", patience, what)
+		}
+	}
+}
+
+// agentFiles returns what a machine needs to run the agent: the configuration, a join token and the root of AIAS.
+func (a *aias) agentFiles(t *testing.T, node string) map[string]File {
+	t.Helper()
+	token, err := a.CreateToken(t.Context(), protocol.TokenRequest{Node: node})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const caPath, tokenPath = "/etc/trust-agent/ca.pem", "/etc/trust-agent/token"
+	config := fmt.Sprintf("server: https://%s\nnode: %s\ntokenFile: %s\ncaFile: %s\n",
+		net.JoinHostPort(HostAddress, strconv.Itoa(a.port)), node, tokenPath, caPath)
+	return map[string]File{
+		ConfigPath: {Mode: 0o644, Data: []byte(config)},
+		caPath:     {Mode: 0o644, Data: []byte(a.ca)},
+		tokenPath:  {Mode: 0o600, Data: []byte(token.Secret)},
+	}
+}
+
+// addReference puts a source in the folder of references; Reload makes it count.
+func (a *aias) addReference(t *testing.T, s *reference.Source, err error) {
+	t.Helper()
+	if err == nil {
+		_, err = reference.WriteSource(a.references, *s)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// importPackages imports .deb files as an operator would from the Debian archive.
+func (a *aias) importPackages(t *testing.T, packages ...Package) {
+	t.Helper()
+	for _, p := range packages {
+		f, err := os.Open(p.Deb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := reference.ImportPackage(f, reference.Options{File: filepath.Base(p.Deb), Now: time.Now()})
+		f.Close()
+		a.addReference(t, s, err)
+	}
+}
+
+// importMachine imports the checksums of what a machine boots beside packages: its initrd and the agent.
+func (a *aias) importMachine(t *testing.T, m *Machine) {
+	t.Helper()
+	list, err := m.Checksums()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := reference.ImportFiles(bytes.NewReader(list), reference.Options{File: "SHA256SUMS", Name: "worker image", Now: time.Now()})
+	a.addReference(t, s, err)
+}
+
+// reload makes new references count.
+func (a *aias) reload(t *testing.T) {
+	t.Helper()
+	if _, err := a.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// capture declares the firmware and the keys of a node good.
+func (a *aias) capture(t *testing.T, node string) {
+	t.Helper()
+	raw, err := a.Evidence(t.Context(), node, operator.Last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := evidence.Decode(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := reference.Load(a.references)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse(bytes.Replace(policy.Default(), []byte("state: on"), []byte(`state: "on"`), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := verifier.New(p, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := v.Capture(doc, node, time.Now(), verifier.CaptureFirmware, verifier.CaptureKeys)
+	a.addReference(t, &s, err)
+}
+
+// judged waits until a verdict on evidence younger than since satisfies the condition, and returns it.
+func (a *aias) judged(t *testing.T, node string, since time.Time, what string, ok func(*protocol.Node, *appraisal.Verdict) bool) *appraisal.Verdict {
+	t.Helper()
+	var last appraisal.Verdict
+	t.Cleanup(func() {
+		if t.Failed() {
+			b, _ := json.MarshalIndent(last, "", " ")
+			t.Logf("last verdict on %s, waiting until %s:\n%s", node, what, b)
+		}
+	})
+	eventually(t, node+" "+what, func() bool {
+		r, err := a.Why(t.Context(), node)
+		if err != nil || r.Node.Attested.Before(since) || len(r.Verdict) == 0 {
+			return false
+		}
+		last = appraisal.Verdict{}
+		if err := json.Unmarshal(r.Verdict, &last); err != nil {
+			t.Fatal(err)
+		}
+		return len(last.Levels) == len(appraisal.LevelNames) && ok(&r.Node, &last)
+	})
+	t.Logf("%s %s", node, what)
+	for _, l := range last.Levels {
+		t.Logf("  level %d %-12s %s", l.Level, l.Name, l.Status)
+		for _, f := range l.Findings {
+			if f.Status == appraisal.Fail {
+				t.Logf("    %s: %s (expected %q, observed %q)", f.Rule, f.Message, f.Expected, f.Observed)
+			}
+		}
+	}
+	return &last
+}
+
+// failing returns the levels that do not pass, in order.
+func failing(v *appraisal.Verdict) []int {
+	var levels []int
+	for _, l := range v.Levels {
+		if l.Status == appraisal.Fail || l.Status == appraisal.Unknown {
+			levels = append(levels, l.Level)
+		}
+	}
+	return levels
+}
+
+// failedRules returns the rules that do not pass, sorted, each once.
+func failedRules(v *appraisal.Verdict) []string {
+	var rules []string
+	for _, l := range v.Levels {
+		for _, f := range l.Findings {
+			if f.Status == appraisal.Fail || f.Status == appraisal.Unknown {
+				rules = append(rules, f.Rule)
+			}
+		}
+	}
+	slices.Sort(rules)
+	return slices.Compact(rules)
+}
