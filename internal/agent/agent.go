@@ -199,7 +199,10 @@ func (a *Agent) identity(ctx context.Context, t TPM) (*Identity, *protocol.Chall
 	if err == nil && id.Server != a.cfg.Server {
 		a.log.Warn("the enrolment is with another server", "enrolled", id.Server, "configured", a.cfg.Server)
 	}
-	if !errors.Is(err, ErrNotEnrolled) || a.cfg.TokenFile == "" {
+	if err == nil {
+		err = id.expired(a.now())
+	}
+	if err == nil || a.cfg.TokenFile == "" || !errors.Is(err, ErrNotEnrolled) && !errors.Is(err, errExpired) {
 		return id, nil, err
 	}
 	token, err := readBounded(a.cfg.TokenFile, maxConfig)

@@ -256,6 +256,45 @@ func TestEnrolsByItself(t *testing.T) {
 	})
 }
 
+// A worker that was away until its certificate ended enrols anew when it has a token, and waits for somebody to do it when it has none.
+func TestExpiredCertificate(t *testing.T) {
+	for _, token := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			old, err := LoadIdentity(w.cfg.StateDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(25 * time.Hour) // the certificate lives for 24 hours
+			fresh := *old
+			fresh.Certificate = testPEM(t, w.tpm.TLSSigner(), time.Now(), time.Now().Add(24*time.Hour))
+			if token {
+				w.cfg.TokenFile = filepath.Join(t.TempDir(), "token")
+				if err := os.WriteFile(w.cfg.TokenFile, []byte("secret"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.enrolWith = func(context.Context, TPM, string) (*Identity, *protocol.Challenge, error) {
+				return &fresh, nil, fresh.Save(w.cfg.StateDir)
+			}
+			if err := w.run(5*time.Minute, func() {
+				time.Sleep(time.Minute)
+				if n := w.link.count(); (n > 0) != token {
+					t.Errorf("with token %v: %d attestations, want some only with a token", token, n)
+				}
+				if err := fresh.Save(w.cfg.StateDir); err != nil { // `trust-agent enrol --force`
+					t.Error(err)
+				}
+			}); err != nil {
+				t.Errorf("Run: %v", err)
+			}
+			if w.link.count() == 0 {
+				t.Error("no attestation after the enrolment was renewed by hand")
+			}
+		})
+	}
+}
+
 func TestRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -98,11 +98,10 @@ func checkIdentity(cfg *Config, now time.Time) Checked {
 		c.Err = err
 		return c
 	}
-	_, until, err := id.Validity()
-	if err != nil || now.After(until) {
-		c.Err = errors.New("the client certificate has expired: enrol again with a new token and --force")
+	if c.Err = id.expired(now); c.Err != nil {
 		return c
 	}
+	_, until, _ := id.Validity() //nolint:errcheck // expired looked at it
 	c.Seen = fmt.Sprintf("%s with %s, certificate valid until %s", id.Node, id.Server, until.Local().Format(time.DateTime))
 	return c
 }

@@ -18,6 +18,9 @@ import (
 // ErrNotEnrolled means that the state folder holds no enrolment.
 var ErrNotEnrolled = errors.New("not enrolled: run `trust-agent enrol --server URL --token TOKEN --ca-hash HASH`")
 
+// errExpired means that the worker was away for so long that its certificate ended.
+var errExpired = errors.New("the client certificate has expired: enrol again with a new token and --force")
+
 // enrolmentFile is the one file of the state folder. One file, so that it is replaced as a whole or not at all.
 const enrolmentFile = "enrolment.json"
 
@@ -71,6 +74,15 @@ func (id *Identity) Validity() (notBefore, notAfter time.Time, err error) {
 		return time.Time{}, time.Time{}, err
 	}
 	return certs[0].NotBefore, certs[0].NotAfter, nil
+}
+
+// expired returns errExpired when the client certificate is of no use any more.
+func (id *Identity) expired(now time.Time) error {
+	_, until, err := id.Validity()
+	if err == nil && now.After(until) {
+		err = errExpired
+	}
+	return err
 }
 
 // renewAt is the moment from which the client certificate should be renewed: after two thirds of its life.

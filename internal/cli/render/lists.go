@@ -1,7 +1,6 @@
 package render
 
 import (
-	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -42,15 +41,15 @@ func (s Style) References(w io.Writer, refs []protocol.Reference) {
 	rows := make([]row, len(refs))
 	for i, r := range refs {
 		rows[i] = row{cells: []cell{
-			plain(Clean(r.Kind)), plain(Clean(r.Name)), plain(Clean(r.Version)), plain(r.Imported.Local().Format(time.DateOnly)), plain(Clean(r.Note)),
-		}}
+			plain(Clean(r.Kind)), plain(Clean(r.Name)), plain(Clean(r.Version)), plain(r.Imported.Local().Format(time.DateOnly)),
+		}, note: s.below(r.Note)}
 	}
-	s.list(w, "no references yet: import packages with `touchstone reference import *.deb`", []string{"kind", "name", "version", "imported", "note"}, rows)
+	s.list(w, "no references yet: import packages with `touchstone reference import *.deb`", []string{"kind", "name", "version", "imported"}, rows)
 }
 
 func (s Style) list(w io.Writer, empty string, heads []string, rows []row) {
 	if len(rows) == 0 {
-		fmt.Fprintln(w, empty)
+		s.Paragraph(w, 0, empty)
 		return
 	}
 	s.table(w, heads, rows)

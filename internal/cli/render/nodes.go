@@ -14,7 +14,7 @@ import (
 // Nodes draws the fleet: one line a node with its five levels, and below it why it is not trusted.
 func (s Style) Nodes(w io.Writer, nodes []protocol.Node, now time.Time) {
 	if len(nodes) == 0 {
-		fmt.Fprintln(w, "no nodes yet: make a token with `touchstone token create` and enrol a worker with it")
+		s.Paragraph(w, 0, "no nodes yet: make a token with `touchstone token create` and enrol a worker with it")
 		return
 	}
 	rows := make([]row, len(nodes))
@@ -25,7 +25,7 @@ func (s Style) Nodes(w io.Writer, nodes []protocol.Node, now time.Time) {
 	heads = append(heads, "age")
 	if s.nodesWidth(nodes) > s.width() {
 		heads = []string{"node", "trust", "1", "2", "3", "4", "5", "age"}
-		defer fmt.Fprintln(w, s.Dim("levels: 1 firmware, 2 secure-boot, 3 boot-loader, 4 kernel, 5 runtime"))
+		defer s.Paragraph(w, 0, "levels: 1 firmware, 2 secure-boot, 3 boot-loader, 4 kernel, 5 runtime")
 	}
 	s.table(w, heads, rows)
 }
@@ -75,6 +75,11 @@ func (s Style) reason(levels []protocol.LevelInfo, reason string) string {
 	if text == "" {
 		text = reason
 	}
+	return s.below(text)
+}
+
+// below draws a remark under the row of a table; nothing for empty text.
+func (s Style) below(text string) string {
 	if text == "" {
 		return ""
 	}
@@ -104,16 +109,15 @@ func (s Style) History(w io.Writer, changes []protocol.Change) {
 		if to == "" {
 			to = "removed"
 		}
-		why := c.Reason
-		if why == "" {
-			why = c.Cause
+		rows[i] = row{
+			cells: []cell{
+				{c.At.Local().Format(time.DateTime), s.Dim}, plain(Clean(c.Node)),
+				{Clean(to), func(t string) string { return s.Status(st, t) }}, plain(Clean(c.Cause)),
+			},
+			note: s.below(c.Reason),
 		}
-		rows[i] = row{cells: []cell{
-			{c.At.Local().Format("2006-01-02 15:04:05"), s.Dim}, plain(Clean(c.Node)),
-			{Clean(to), func(t string) string { return s.Status(st, t) }}, plain(Clean(why)),
-		}}
 	}
-	s.table(w, []string{"time", "node", "verdict", "why"}, rows)
+	s.table(w, []string{"time", "node", "verdict", "cause"}, rows)
 }
 
 // Age says how long ago a moment was, in one unit: "now", "12s ago", "3d ago"; "never" for the zero time.
