@@ -78,7 +78,7 @@ func runtimeActive(in *Input) []Finding {
 	}
 	return one(unknown("no program that every boot runs is in the list: programs are not measured").expect(
 		strings.Join(in.Policy.Spec.Runtime.Proof, " or "), fmt.Sprintf("%d entries, none of these", in.Runtime.Entries)).because(
-		"no IMA policy is loaded, or the root file system is one that the policy leaves out (tmpfs)", "add ima_policy=tcb to the command line, or load the policy of deploy/ima"))
+		"no IMA policy is loaded, or the root file system is one that the policy leaves out (tmpfs)", "add ima_policy=tcb to the command line, or install deploy/ima/ima-policy"))
 }
 
 // runtimeFiles: each measured file is known.
