@@ -70,6 +70,7 @@ func (a *Agent) Ask() {
 // that is not enrolled and has no token, or a TPM that does not answer any more.
 func (a *Agent) Run(ctx context.Context) error {
 	go a.watch.run(ctx)
+	notify("READY=1")
 	for ctx.Err() == nil {
 		err := a.session(ctx)
 		switch {

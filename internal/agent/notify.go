@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// notify tells the service manager a state (sd_notify(3)): "READY=1", "WATCHDOG=1". It does nothing outside systemd, and never
+// notify tells the service manager a state (sd_notify(3)): "READY=1", "STATUS=trusted". It does nothing outside systemd, and never
 // waits: a manager that does not listen must not stop attestation.
 func notify(state string) {
 	path := os.Getenv("NOTIFY_SOCKET")

@@ -83,7 +83,7 @@ func (a *Agent) report(r Report) {
 			a.log.Warn("the status file could not be written", "error", err)
 		}
 	}
-	notify("WATCHDOG=1")
+	notify("STATUS=" + statusLine(r))
 	if a.Observe != nil {
 		a.Observe(r)
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,4 +83,22 @@ func TestStatusFile(t *testing.T) {
 	if err != nil || got.Error != "away" || got.Node != "w" || got.Trusted {
 		t.Errorf("LoadStatus: got %+v, %v", got, err)
 	}
+}
+
+func TestNotify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	notify("READY=1")
+	b := make([]byte, 64)
+	n, err := conn.Read(b)
+	if err != nil || string(b[:n]) != "READY=1" {
+		t.Errorf("notify: got %q, %v, want READY=1", b[:n], err)
+	}
+	t.Setenv("NOTIFY_SOCKET", path+"-gone")
+	notify("READY=1") // must neither fail nor wait
 }

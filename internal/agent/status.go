@@ -72,3 +72,14 @@ func levelLine(levels []protocol.LevelInfo) string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// statusLine is what `systemctl status` shows.
+func statusLine(r Report) string {
+	switch {
+	case r.Err != nil:
+		return "attestation failed: " + strings.ReplaceAll(r.Err.Error(), "\n", "; ")
+	case r.Attestation.Trusted:
+		return "trusted"
+	}
+	return "not trusted: " + levelLine(r.Attestation.Levels)
+}

@@ -112,3 +112,21 @@ func TestWriteAndAppend(t *testing.T) {
 		t.Errorf("extensions: got %d, %v, want those of 47 events and 12 entries", len(ext), err)
 	}
 }
+
+// The demo embeds its own copy of the references of the golden corpus, since files outside of a package cannot be embedded.
+func TestReferencesAreThoseOfTheCorpus(t *testing.T) {
+	entries, err := references.ReadDir("references")
+	if err != nil || len(entries) == 0 {
+		t.Fatalf("embedded references: %d, %v", len(entries), err)
+	}
+	for _, e := range entries {
+		got, err := references.ReadFile("references/" + e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.ReadFile(filepath.Join("../../test/boots/references", e.Name()))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s differs from the one in test/boots/references (%v): copy it from there", e.Name(), err)
+		}
+	}
+}
