@@ -161,10 +161,11 @@ func (c *ca) server(names []string, public crypto.PublicKey) (*x509.Certificate,
 	return sign(t, c.issuing, public, c.key)
 }
 
-// pool holds the root only.
+// pool holds what client certificates must lead to: the issuing CA itself. Going on to the root would cost each handshake a verification on
+// P-384, ten times that of the rest, and prove nothing more: AIAS made both.
 func (c *ca) pool() *x509.CertPool {
 	p := x509.NewCertPool()
-	p.AddCert(c.root)
+	p.AddCert(c.issuing)
 	return p
 }
 

@@ -47,10 +47,11 @@ func TestEnrolCertificates(t *testing.T) {
 		return c
 	}
 	client, ak := parse(out.Certificate), parse(out.AKCertificate)
-	links := x509.NewCertPool()
+	roots, links := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(w.ca.root)
 	links.AddCert(w.ca.issuing)
 	verify := func(c *x509.Certificate, use x509.ExtKeyUsage) error {
-		_, err := c.Verify(x509.VerifyOptions{Roots: w.ca.pool(), Intermediates: links, KeyUsages: []x509.ExtKeyUsage{use}, CurrentTime: w.clock.Now()})
+		_, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: links, KeyUsages: []x509.ExtKeyUsage{use}, CurrentTime: w.clock.Now()})
 		return err
 	}
 	if err := verify(client, x509.ExtKeyUsageClientAuth); err != nil {

@@ -51,12 +51,13 @@ func (c *clock) Advance(d time.Duration) {
 
 // world is an AIAS with a database in a folder of the test, served over real TLS.
 type world struct {
-	t     testing.TB
-	cfg   Config
-	clock *clock
-	judge *judge
-	maker *softtpm.CA // of TPMs
-	roots *x509.CertPool
+	t      testing.TB
+	cfg    Config
+	clock  *clock
+	judge  *judge
+	loader Loader      // nil: judge
+	maker  *softtpm.CA // of TPMs
+	roots  *x509.CertPool
 	*Authority
 	store  *store.SQLite
 	server *http.Server
@@ -93,13 +94,16 @@ func (w *world) start() {
 	if w.store, err = store.Open(ctx, filepath.Join(w.cfg.Data, "aias.db"), nil); err != nil {
 		w.t.Fatal(err)
 	}
-	load := func(policy []byte) (*Snapshot, error) {
+	load := Loader(func(policy []byte) (*Snapshot, error) {
 		if bytes.Contains(policy, []byte("bad")) {
 			return nil, errors.New("bad policy")
 		}
 		return &Snapshot{
 			Appraiser: w.judge, Policy: policy, Lifetime: testLifetime, Interval: time.Minute, Roots: w.roots, Links: []*x509.Certificate{w.maker.Issuer},
 		}, nil
+	})
+	if w.loader != nil {
+		load = w.loader
 	}
 	w.Authority, err = New(ctx, w.cfg, Dependencies{Store: w.store, Load: load, Now: w.clock.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

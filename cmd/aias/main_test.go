@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"touchstone.dev/touchstone/internal/operator"
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+// asAIAS tells the test binary to be the command.
+const asAIAS = "AIAS_TEST_RUN"
+
+const policy = "apiVersion: touchstone.dev/v1alpha1\nkind: TrustPolicy\nmetadata: {name: test}\n"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asAIAS) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Env = append(os.Environ(), asAIAS+"=1")
+	return cmd
+}
+
+// setUp writes a configuration that listens on a free port, and returns its path and the data folder.
+func setUp(t *testing.T) (config, data string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	dir := t.TempDir()
+	config, data = filepath.Join(dir, "aias.yaml"), filepath.Join(dir, "data")
+	text := fmt.Sprintf("listen: %q\naddress: %q\ndata: %q\npolicyFile: %q\n", address, address, data, filepath.Join(dir, "policy.yaml"))
+	for path, b := range map[string]string{config: text, filepath.Join(dir, "policy.yaml"): policy} {
+		if err := os.WriteFile(path, []byte(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return config, data
+}
+
+// served starts `aias serve` and waits until it is ready.
+func served(t *testing.T, config, data string) (*exec.Cmd, *operator.Client) {
+	t.Helper()
+	cmd := command(t, "serve", "--config", config)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	var err error
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var c *operator.Client
+		if c, err = operator.Open(filepath.Join(data, "operator.json")); err != nil {
+			continue
+		}
+		if err = c.Ready(context.Background()); err == nil {
+			return cmd, c
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	t.Fatalf("aias serve is not ready: %v\n%s", err, log.String())
+	return nil, nil
+}
+
+func TestServeKill9AndServeAgain(t *testing.T) {
+	config, data := setUp(t)
+	cmd, c := served(t, config, data)
+	ctx := context.Background()
+	before, err := c.CreateToken(ctx, protocol.TokenRequest{Node: "worker-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwks, err := c.JWKS(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	_, c = served(t, config, data)
+	tokens, err := c.Tokens(ctx)
+	if err != nil || len(tokens) != 1 || tokens[0].ID != before.ID {
+		t.Errorf("Tokens() after kill -9: got %+v, %v; want %s", tokens, err, before.ID)
+	}
+	if again, err := c.JWKS(ctx); err != nil || !bytes.Equal(again, jwks) {
+		t.Errorf("JWKS() after kill -9: got %s, %v; want %s", again, err, jwks)
+	}
+}
+
+func TestTerminate(t *testing.T) {
+	config, data := setUp(t)
+	cmd, _ := served(t, config, data)
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("aias serve after SIGINT: %v, want exit 0", err)
+	}
+}
+
+func TestInitAndToken(t *testing.T) {
+	config, data := setUp(t)
+	out, err := command(t, "init", "--config", config).Output()
+	if err != nil || !strings.Contains(string(out), "--ca-hash sha256:") {
+		t.Fatalf("aias init: got %q, %v", out, err)
+	}
+	info, err := os.Stat(filepath.Join(data, "operator.json"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("operator bundle: got %v, %v; want mode 0600", info, err)
+	}
+	token, err := command(t, "token", "create", "--config", config, "--node", "worker-1").Output()
+	if err != nil || !strings.Contains(string(token), ".") {
+		t.Errorf("aias token create: got %q, %v", token, err)
+	}
+	if again, err := command(t, "init", "--config", config).Output(); err != nil || !strings.Contains(string(again), "already") {
+		t.Errorf("aias init again: got %q, %v", again, err)
+	}
+	bundle := filepath.Join(t.TempDir(), "op.json")
+	if out, err := command(t, "operator", "add", "second", "--config", config, "--out", bundle).CombinedOutput(); err != nil {
+		t.Errorf("aias operator add: %v\n%s", err, out)
+	}
+	if _, err := operator.Open(bundle); err != nil {
+		t.Errorf("second operator's bundle: %v", err)
+	}
+}
