@@ -1,7 +1,6 @@
 package appraisal
 
 import (
-	"crypto"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -137,30 +136,6 @@ func comparePCR(b *claims.Boot, pcr int, want []reference.FirmwareEvent) *Findin
 		return &f
 	}
 	return nil
-}
-
-// replayReference computes the value of a PCR from a captured firmware.
-func replayReference(fw reference.Firmware, bank tpm.Alg, pcr int) (string, bool) {
-	events, ok := fw.PCRs[bank.String()][pcr]
-	h := bank.Hash()
-	if !ok || h == crypto.Hash(0) {
-		return "", false
-	}
-	value := make([]byte, h.Size())
-	if pcr == 0 && fw.Locality > 0 {
-		value[len(value)-1] = byte(fw.Locality)
-	}
-	for _, e := range events {
-		d, err := hex.DecodeString(e.Digest)
-		if err != nil {
-			return "", false
-		}
-		w := h.New()
-		w.Write(value)
-		w.Write(d)
-		value = w.Sum(value[:0])
-	}
-	return hex.EncodeToString(value), true
 }
 
 // volumes lists what the firmware measured of itself.

@@ -256,20 +256,27 @@ func (in *Input) pcrFinding(i int) (Finding, bool) {
 		"events of this PCR were altered, removed or added in the log, or the log is of another boot", "reboot the worker and attest again; if it stays, treat the worker as compromised"), true
 }
 
-// noLogPCR compares a quoted PCR with the reference firmware when there is no log: no pass, but it tells where the difference lies.
+// noLogPCR compares a quoted PCR with the boot that the firmware was captured from, when there is no log: no pass, but it tells where the
+// difference lies.
 func (in *Input) noLogPCR(i int, quoted string) (Finding, bool) {
-	bank := in.Claims.Bank.String()
 	for _, fw := range in.References.Firmware() {
-		want, ok := replayReference(fw, in.Claims.Bank, i)
-		if !ok {
-			continue
-		}
+		want := fw.Values[in.Claims.Bank.String()][i]
 		if want == quoted {
 			return Finding{}, false
 		}
-		return unknown("PCR %d (%s) differs from the one of firmware %q, and no log tells why", i, bank, fw.Name).expect(want, quoted), true
+		if want != "" {
+			return unknown("PCR %d is not the one of the boot that %q was captured from, and no log tells why", i, fw.Name).expect(want, quoted).because(
+				pcrCauses[i], "bring the worker to boot with a log, which names the event"), true
+		}
 	}
 	return Finding{}, false
+}
+
+// pcrCauses says what usually lies behind another value of a PCR.
+var pcrCauses = map[int]string{
+	0: "other firmware", 1: "another configuration of the firmware", 2: "another device with an option ROM", 3: "another configuration of devices", 4: "another boot loader or kernel, or Secure Boot off",
+	5: "another partition table or boot entry", 6: "another platform", 7: "Secure Boot off, other keys, another authority, or shim's checks switched off",
+	8: "another kernel command line or grub.cfg", 9: "another kernel, initrd or grub.cfg", 14: "a machine owner key, or shim's checks switched off",
 }
 
 // list joins what a finding shows; a hostile log cannot make it longer than maxList items.

@@ -87,6 +87,9 @@ type Firmware struct {
 	PCRs map[string]map[int][]FirmwareEvent `json:"pcrs"`
 	// Locality is the startup locality: 0, 3 or 4 (PC Client PFP, 10.4.5.3).
 	Locality int `json:"locality"`
+	// Values are the PCR values of the captured boot, by bank and index. Nothing is judged by them: they tell where a worker differs
+	// that has no firmware log.
+	Values map[string]map[int]string `json:"values,omitempty"`
 }
 
 // FirmwareEvent is one measured event.

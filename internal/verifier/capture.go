@@ -87,6 +87,13 @@ func captureFirmware(c *claims.Claims, src *reference.Source) error {
 		}
 		fw.PCRs[a.String()] = pcrs
 	}
+	values := make(map[int]string)
+	for i, v := range c.Values.Values {
+		if v != nil && i != imaPCR {
+			values[i] = hex.EncodeToString(v)
+		}
+	}
+	fw.Values = map[string]map[int]string{c.Bank.String(): values}
 	src.Firmware = append(src.Firmware, fw)
 	return nil
 }
