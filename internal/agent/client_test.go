@@ -96,6 +96,28 @@ func TestServerTrust(t *testing.T) {
 	}
 }
 
+// From the enrolment on its root is trusted, so it must be the pinned one.
+func TestEnrolmentRootIsThePinnedOne(t *testing.T) {
+	_, root, pin := aias(t, nil)
+	_, other, _ := aias(t, nil)
+	hash, err := parsePin(pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust := serverTrust{pin: hash}
+	for _, tc := range []struct {
+		name, ca string
+		good     bool
+	}{{"pinned", root, true}, {"other", other, false}, {"both", root + other, false}, {"none", "", false}} {
+		if err := trust.covers(tc.ca); (err == nil) != tc.good {
+			t.Errorf("covers(%s): got %v, want good %v", tc.name, err, tc.good)
+		}
+	}
+	if err := (serverTrust{}).covers(other); err != nil {
+		t.Errorf("covers without a pin: %v", err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	problem, err := json.Marshal(protocol.Problem{Title: "stale challenge", Detail: "used before", Challenge: &protocol.Challenge{Nonce: []byte("n")}})
 	if err != nil {

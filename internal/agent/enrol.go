@@ -94,6 +94,9 @@ func EnrolOnce(ctx context.Context, cfg *Config, t TPM, token string, now time.T
 		return nil, nil, fmt.Errorf("enrol %s: %w", node, err)
 	}
 	id, err := newIdentity(cfg.Server, e, now)
+	if err == nil {
+		err = trust.covers(id.CA)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("enrol %s: %w", node, err)
 	}

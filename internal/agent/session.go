@@ -58,7 +58,10 @@ func (a *Agent) keepFresh(ctx context.Context, s *attester, id *Identity) (*Iden
 		return id, err
 	}
 	fresh := *id
-	fresh.Certificate, fresh.CA = answer.Certificate, answer.CA
+	fresh.Certificate = answer.Certificate
+	if answer.CA != "" {
+		fresh.CA = answer.CA
+	}
 	if _, err := fresh.chain(); err != nil {
 		return id, err
 	}

@@ -68,6 +68,24 @@ func (t serverTrust) config(host string, key *tls.Certificate) *tls.Config {
 	return c
 }
 
+// covers checks the root that came with an enrolment: where a root was pinned it must be that one, since from now on it takes the
+// place of the pin.
+func (t serverTrust) covers(ca string) error {
+	if t.pin == nil {
+		return nil
+	}
+	certs, err := parsePEM(ca)
+	if err != nil {
+		return err
+	}
+	for _, c := range certs {
+		if sum := sha256.Sum256(c.Raw); !bytes.Equal(sum[:], t.pin) {
+			return fmt.Errorf("AIAS sent another root (%s) than the pinned one", c.Subject)
+		}
+	}
+	return nil
+}
+
 // verifyPinned checks a server chain that contains its root: the root by its hash, the rest by X.509.
 func verifyPinned(chain []*x509.Certificate, host string, pin []byte) error {
 	if len(chain) == 0 {

@@ -157,6 +157,7 @@ func (s *stage) enrol(ctx context.Context) error {
 			return err
 		}
 	}
+	s.note("workers", "enrol: EK certificate checked, credential opened by the TPM")
 	for _, w := range s.workers {
 		if _, err := s.expect(ctx, "enrol", w, mark, start, trusted); err != nil {
 			return err
