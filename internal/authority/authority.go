@@ -54,11 +54,12 @@ type Authority struct {
 	binding [64]sync.Mutex
 	names   maphash.Seed
 
-	expiry  *expiry
-	changes *broadcast
-	cpu     *semaphore.Weighted // appraisals
-	memory  *semaphore.Weighted // bytes of Evidence
-	enrols  *rate.Limiter
+	expiry    *expiry
+	changes   *broadcast
+	cpu       *semaphore.Weighted // appraisals
+	memory    *semaphore.Weighted // bytes of large Evidence
+	smallRoom *semaphore.Weighted // bytes of small Evidence
+	enrols    *rate.Limiter
 }
 
 // Dependencies are what New needs besides the configuration.
@@ -86,7 +87,7 @@ func New(ctx context.Context, cfg Config, d Dependencies) (*Authority, error) {
 	a := &Authority{
 		cfg: cfg, store: d.Store, load: d.Load, now: d.Now, log: d.Log, rejudge: make(chan struct{}, 1),
 		nodes: map[string]*node{}, byEK: map[[32]byte]*node{}, names: maphash.MakeSeed(), expiry: newExpiry(), changes: newBroadcast(),
-		cpu: semaphore.NewWeighted(int64(cfg.Limits.Appraisals)), memory: semaphore.NewWeighted(cfg.Limits.EvidenceInFlight),
+		cpu: semaphore.NewWeighted(int64(cfg.Limits.Appraisals)), memory: semaphore.NewWeighted(cfg.Limits.EvidenceInFlight), smallRoom: semaphore.NewWeighted(smallRoom),
 		enrols: rate.NewLimiter(rate.Limit(cfg.Limits.Enrolments), max(50, int(cfg.Limits.Enrolments))),
 	}
 	a.metrics = newMetrics(a)

@@ -34,7 +34,7 @@ type Config struct {
 // Limits bound what nodes can ask of AIAS.
 type Limits struct {
 	Appraisals       int     `json:"appraisals"`       // at a time; 0: one for each CPU
-	EvidenceInFlight int64   `json:"evidenceInFlight"` // bytes of request bodies in memory at a time
+	EvidenceInFlight int64   `json:"evidenceInFlight"` // bytes of large Evidence in memory at a time
 	PerNode          float64 `json:"perNode"`          // attestations a second and node, in the long run
 	PerNodeBurst     int     `json:"perNodeBurst"`     // and at once
 	Enrolments       float64 `json:"enrolments"`       // enrolment requests a second, all together
@@ -69,7 +69,7 @@ func DefaultConfig() Config {
 		Listen: ":8443", Data: "/var/lib/aias",
 		CertificateLifetime: Duration(30 * 24 * time.Hour), ChallengeLifetime: Duration(10 * time.Minute),
 		Limits: Limits{
-			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 200, Connections: 20000,
+			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000,
 		},
 		Log: LogSettings{Format: "text", Level: "info"},
 	}

@@ -13,10 +13,14 @@ import (
 	"touchstone.dev/touchstone/internal/protocol"
 )
 
-// bodyRate is the slowest a large body may come, in bytes a second, beside a fixed allowance.
+// Bounds on bodies of Evidence, so that few nodes cannot take the room of all. Nearly all Evidence is small: large Evidence, the first of a
+// boot, waits in a line of its own.
 const (
-	bodyTime = 10 * time.Second
-	bodyRate = 256 << 10
+	bodyTime   = 10 * time.Second // for any body
+	bodyRate   = 2 << 20          // bytes a second that a larger one must come at beside
+	smallBody  = maxRequest       // bytes
+	smallRoom  = 64 << 20         // bytes of small bodies at a time
+	nodeBodies = 4                // small bodies of one node at a time; or one large
 )
 
 func (a *Authority) postEnrol(w http.ResponseWriter, r *http.Request, id identity) error {
@@ -114,11 +118,19 @@ func (a *Authority) postAttest(w http.ResponseWriter, r *http.Request, id identi
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), handleTime)
 	defer cancel()
-	// What is in memory at a time is bounded over all nodes, and first come is first served.
-	if err := a.memory.Acquire(ctx, size); err != nil {
+	// What is in memory at a time is bounded for each node and over all nodes, where first come is first served.
+	room, weight := a.smallRoom, int32(1)
+	if size > smallBody {
+		room, weight = a.memory, nodeBodies
+	}
+	defer n.bodies.Add(-weight)
+	if n.bodies.Add(weight) > nodeBodies {
+		return tooMany(w, "this node sends too much Evidence at the same time")
+	}
+	if err := room.Acquire(ctx, size); err != nil {
 		return err
 	}
-	defer a.memory.Release(size)
+	defer room.Release(size)
 	body, err := readBody(w, r, size)
 	if err != nil {
 		return refuse(http.StatusBadRequest, "malformed-evidence", "the Evidence did not arrive whole", err.Error(), "try again")
@@ -135,7 +147,7 @@ func readBody(w http.ResponseWriter, r *http.Request, size int64) ([]byte, error
 	limit := bodyTime + time.Duration(size/bodyRate)*time.Second
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit)) // not every test's writer can
 	var b bytes.Buffer
-	if size <= maxRequest {
+	if size <= smallBody {
 		b.Grow(int(size) + bytes.MinRead)
 	}
 	n, err := io.Copy(&b, io.LimitReader(r.Body, size))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -51,7 +52,8 @@ type node struct {
 	bad        bool
 	verdict    *appraisal.Verdict // the one in the store; nil after a restart. Shared with other nodes.
 
-	limit *rate.Limiter
+	limit  *rate.Limiter
+	bodies atomic.Int32 // Evidence that is being received (nodeBodies)
 }
 
 // newNode brings a node of the store into memory.
