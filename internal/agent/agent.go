@@ -45,6 +45,10 @@ func New(cfg Config, host Host, open func() (TPM, error), log *slog.Logger) (*Ag
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	host, err := withTags(host, cfg.AssetTags)
+	if err != nil {
+		return nil, err
+	}
 	a := &Agent{
 		cfg: cfg, log: log, host: host, open: open, now: time.Now,
 		ask:   make(chan struct{}, 1),

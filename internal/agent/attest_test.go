@@ -111,3 +111,22 @@ func TestBanks(t *testing.T) {
 		})
 	}
 }
+
+func TestAssetTags(t *testing.T) {
+	plain := &fakeHost{facts: map[string][]byte{"tainted": []byte("0")}}
+	host, err := withTags(plain, map[string]string{"site": "fra-2", "rack": "4"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch := testChallenge()
+	doc, err := collect(newFakeTPM(), host, "worker-1", &ch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(doc.Facts[evidence.FactAssetTag]), `{"rack":"4","site":"fra-2"}`; got != want {
+		t.Errorf("asset tags: got %s, want %s", got, want)
+	}
+	if host, err := withTags(plain, nil); err != nil || host != Host(plain) {
+		t.Errorf("withTags without tags: got %v, %v, want the host itself", host, err)
+	}
+}

@@ -32,6 +32,8 @@ type Config struct {
 	TPM string `json:"tpm"`
 	// HostRoot is the folder under which the agent reads sys/kernel/security, proc and the rest.
 	HostRoot string `json:"hostRoot"`
+	// AssetTags are what the operator says about this machine; they travel as a claimed fact.
+	AssetTags map[string]string `json:"assetTags"`
 	// Watch says how the agent notices changes.
 	Watch WatchConfig `json:"watch"`
 	// Backoff says how the agent waits while AIAS is away.
@@ -83,6 +85,7 @@ func Defaults() Config {
 		StatusFile: "/run/trust-agent/status.json",
 		TPM:        "/dev/tpmrm0",
 		HostRoot:   "/",
+		AssetTags:  map[string]string{},
 		Watch: WatchConfig{
 			Interval: Duration(250 * time.Millisecond),
 			Debounce: Duration(50 * time.Millisecond),
@@ -94,6 +97,9 @@ func Defaults() Config {
 		LogFormat: "text",
 	}
 }
+
+// maxTags bounds the number of asset tags.
+const maxTags = 64
 
 // maxConfig bounds the configuration file in bytes.
 const maxConfig = 1 << 20
@@ -142,6 +148,7 @@ func (c *Config) Validate() error {
 	add(c.StateDir == "", "stateDir is not set")
 	add(c.TPM == "", "tpm is not set: use /dev/tpmrm0, or unix:PATH for a software TPM")
 	add(c.HostRoot == "", "hostRoot is not set: use /")
+	add(len(c.AssetTags) > maxTags, "assetTags: %d are more than %d", len(c.AssetTags), maxTags)
 	add(c.Watch.Interval < 0 || c.Watch.Debounce < 0 || c.Watch.MinGap < 0, "watch: no duration may be negative")
 	add(c.Backoff.Initial <= 0 || c.Backoff.Max < c.Backoff.Initial, "backoff: initial must be more than 0 and at most max")
 	add(c.Timeout <= 0, "timeout must be more than 0")
