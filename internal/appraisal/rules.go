@@ -189,13 +189,20 @@ func (in *Input) unproven(what string, pcrs ...int) (Finding, bool) {
 	if c.Boot == nil {
 		return unknown("%s: there is no firmware log (%s)", what, c.BootError), true
 	}
-	var bad []string
+	var bad, missing []int
 	for _, i := range pcrs {
-		if c.PCRs[i] != claims.Holds {
-			bad = append(bad, fmt.Sprint(i))
+		switch c.PCRs[i] {
+		case claims.Holds:
+		case claims.NotQuoted:
+			missing = append(missing, i)
+		default:
+			bad = append(bad, i)
 		}
 	}
-	return unknown("%s: PCR %s of the log is not what the TPM quoted", what, strings.Join(bad, ", ")), true
+	if len(bad) == 0 {
+		return unknown("%s: PCR %s not quoted", what, joinInts(missing)).because("the policy does not ask for them", "add them to attestation.pcrs of the policy"), true
+	}
+	return unknown("%s: PCR %s of the log is not what the TPM quoted", what, joinInts(bad)), true
 }
 
 // checkPCRs is the rule that the log replays to the quoted values of some PCRs and fits together there.
