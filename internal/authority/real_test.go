@@ -3,7 +3,6 @@ package authority
 import (
 	"encoding/hex"
 	"encoding/json"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -129,40 +128,4 @@ func TestRealFallIsReplayable(t *testing.T) {
 	if err != nil || out.Verdict.Trusted || out.Verdict.Levels[3].Status != appraisal.Fail {
 		t.Errorf("kept evidence judged offline: got %+v, %v; want level 4 to fail", out, err)
 	}
-}
-
-// BenchmarkAttestReal is a steady attestation with the real verifier and the corpus's references, database included, TLS not. The time includes
-// making the quote, which is the node's work.
-func BenchmarkAttestReal(b *testing.B) {
-	slog.SetDefault(slog.New(slog.DiscardHandler))
-	w := realWorld(b)
-	h := w.Handler()
-	type worker struct {
-		*machine
-		bank *tpm.Bank
-	}
-	fleet := make(chan worker, 64)
-	for i := range cap(fleet) {
-		m := w.enrolled("worker-" + string(rune('a'+i%26)) + string(rune('a'+i/26)))
-		bank := m.booted("good")
-		if _, err := m.send(m.quoted(m.next, bank)); err != nil {
-			b.Fatal(err)
-		}
-		fleet <- worker{m, bank}
-	}
-	b.ResetTimer()
-	b.SetParallelism(16)
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		m := <-fleet
-		for pb.Next() {
-			out, err := m.inProcess(h, m.quoted(m.next, m.bank))
-			if err != nil || !out.Trusted {
-				b.Error(out, err)
-				return
-			}
-			m.next = out.Next
-		}
-		fleet <- m
-	})
 }
