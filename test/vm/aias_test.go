@@ -11,12 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
-	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/operator"
 	"touchstone.dev/touchstone/internal/policy"
@@ -56,7 +55,7 @@ func startAIAS(t *testing.T, l *Lab) *aias {
 	}
 	config := fmt.Sprintf("listen: 127.0.0.1:%d\ndata: %s\naddress: 127.0.0.1:%d\nserverNames: [127.0.0.1, %s]\npolicyFile: %s\nsoftwareTPMRoots: %s\n",
 		port, in("data"), port, HostAddress, in("policy.yaml"), in("roots"))
-	for name, data := range map[string][]byte{"aias": program, "aias.yaml": []byte(config), "policy.yaml": bytes.Replace(policy.Default(), []byte("state: on"), []byte(`state: "on"`), 1)} {
+	for name, data := range map[string][]byte{"aias": program, "aias.yaml": []byte(config), "policy.yaml": defaultPolicy()} {
 		if err := os.WriteFile(in(name), data, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -85,6 +84,11 @@ func startAIAS(t *testing.T, l *Lab) *aias {
 	}
 	a.ca = b.CA
 	return a
+}
+
+// defaultPolicy is the commented default with its one bare "on" quoted: YAML 1.1 takes that word for a truth value.
+func defaultPolicy() []byte {
+	return bytes.Replace(policy.Default(), []byte("state: on\n"), []byte("state: \"on\"\n"), 1)
 }
 
 // runAIAS starts the program and returns a channel that is closed when it has ended; the end of the test ends it.
@@ -160,6 +164,18 @@ func (a *aias) agentFiles(t *testing.T, node string) map[string]File {
 	}
 }
 
+// productRules returns the rules of the IMA policy that the product installs on workers.
+func productRules(t *testing.T) []string {
+	t.Helper()
+	var rules []string
+	for line := range strings.Lines(string(readTestFile(t, "../../deploy/ima/ima-policy"))) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			rules = append(rules, line)
+		}
+	}
+	return rules
+}
+
 // addReference puts a source in the folder of references; Reload makes it count.
 func (a *aias) addReference(t *testing.T, s *reference.Source, err error) {
 	t.Helper()
@@ -219,7 +235,7 @@ func (a *aias) capture(t *testing.T, node string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := policy.Parse(bytes.Replace(policy.Default(), []byte("state: on"), []byte(`state: "on"`), 1))
+	p, err := policy.Parse(defaultPolicy())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,62 +245,4 @@ func (a *aias) capture(t *testing.T, node string) {
 	}
 	s, err := v.Capture(doc, node, time.Now(), verifier.CaptureFirmware, verifier.CaptureKeys)
 	a.addReference(t, &s, err)
-}
-
-// judged waits until a verdict on evidence younger than since satisfies the condition, and returns it.
-func (a *aias) judged(t *testing.T, node string, since time.Time, what string, ok func(*protocol.Node, *appraisal.Verdict) bool) *appraisal.Verdict {
-	t.Helper()
-	var last appraisal.Verdict
-	t.Cleanup(func() {
-		if t.Failed() {
-			b, _ := json.MarshalIndent(last, "", " ")
-			t.Logf("last verdict on %s, waiting until %s:\n%s", node, what, b)
-		}
-	})
-	eventually(t, node+" "+what, func() bool {
-		r, err := a.Why(t.Context(), node)
-		if err != nil || r.Node.Attested.Before(since) || len(r.Verdict) == 0 {
-			return false
-		}
-		last = appraisal.Verdict{}
-		if err := json.Unmarshal(r.Verdict, &last); err != nil {
-			t.Fatal(err)
-		}
-		return len(last.Levels) == len(appraisal.LevelNames) && ok(&r.Node, &last)
-	})
-	t.Logf("%s %s", node, what)
-	for _, l := range last.Levels {
-		t.Logf("  level %d %-12s %s", l.Level, l.Name, l.Status)
-		for _, f := range l.Findings {
-			if f.Status == appraisal.Fail {
-				t.Logf("    %s: %s (expected %q, observed %q)", f.Rule, f.Message, f.Expected, f.Observed)
-			}
-		}
-	}
-	return &last
-}
-
-// failing returns the levels that do not pass, in order.
-func failing(v *appraisal.Verdict) []int {
-	var levels []int
-	for _, l := range v.Levels {
-		if l.Status == appraisal.Fail || l.Status == appraisal.Unknown {
-			levels = append(levels, l.Level)
-		}
-	}
-	return levels
-}
-
-// failedRules returns the rules that do not pass, sorted, each once.
-func failedRules(v *appraisal.Verdict) []string {
-	var rules []string
-	for _, l := range v.Levels {
-		for _, f := range l.Findings {
-			if f.Status == appraisal.Fail || f.Status == appraisal.Unknown {
-				rules = append(rules, f.Rule)
-			}
-		}
-	}
-	slices.Sort(rules)
-	return slices.Compact(rules)
 }

@@ -15,9 +15,6 @@ import (
 
 const workerName = "worker-1"
 
-// agentRules are the IMA rules that the product brings to a worker: whatever is executed or loaded, on every file system.
-var agentRules = append(slices.Clone(workerRules), "measure func=FIRMWARE_CHECK", "measure func=POLICY_CHECK")
-
 // worker is one worker with the product's agent, and the AIAS that judges it.
 type worker struct {
 	lab     *Lab
@@ -35,6 +32,7 @@ func TestWorker(t *testing.T) {
 	w.rebootTrusted(t)
 	w.tryModule(t)
 	w.runUnknown(t)
+	w.updateKernel(t)
 	kernelOnly, bootLoader := []int{4}, []int{3}
 	for _, c := range []struct {
 		name   string
@@ -95,7 +93,7 @@ func newWorker(t *testing.T) *worker {
 	t.Logf("trust-agent is %d KiB", len(agent)>>10)
 	w := &worker{lab: l, aias: startAIAS(t, l)}
 	w.machine = newMachine(t, l, Options{
-		Name: workerName, IMARules: agentRules, Persist: []string{"/var/lib/trust-agent"},
+		Name: workerName, IMARules: productRules(t), Persist: []string{"/var/lib/trust-agent"},
 		Files:    map[string]File{AgentPath: {Mode: 0o755, Data: agent}},
 		JobFiles: w.aias.agentFiles(t, workerName),
 	})
@@ -140,6 +138,33 @@ func (w *worker) rebootTrusted(t *testing.T) {
 	if v := w.booted(t, since); !v.Trusted {
 		t.Errorf("after a reboot: got not trusted by %q", failedRules(v))
 	}
+	w.logAgent(t)
+}
+
+// logAgent shows what the agent said in this boot, and what it needs of the machine.
+func (w *worker) logAgent(t *testing.T) {
+	t.Helper()
+	for line := range strings.Lines(w.machine.Console()) {
+		if strings.HasPrefix(line, "agent: ") {
+			t.Logf("  %s", strings.TrimSpace(line))
+		}
+	}
+	g := w.machine.Guest()
+	files, err := g.Glob(t.Context(), "/proc/[0-9]*/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, err := g.ReadFile(t.Context(), f)
+		if err != nil || !strings.HasPrefix(string(b), "Name:\ttrust-agent\n") {
+			continue // a process may have ended since it was listed
+		}
+		for line := range strings.Lines(string(b)) {
+			if strings.HasPrefix(line, "VmHWM:") || strings.HasPrefix(line, "VmRSS:") {
+				t.Logf("  trust-agent %s", strings.Join(strings.Fields(line), " "))
+			}
+		}
+	}
 }
 
 // tryModule tries to load an unsigned module: the kernel refuses it, and AIAS hears of it on the level of the kernel.
@@ -180,6 +205,25 @@ func (w *worker) runUnknown(t *testing.T) {
 		return false
 	})
 	t.Logf("level 5 fell %.2f s after the program ran", time.Since(since).Seconds())
+}
+
+// updateKernel boots a kernel that AIAS has not heard of: level 4 falls, until the package is imported, and then the same boot is trusted.
+func (w *worker) updateKernel(t *testing.T) {
+	t.Helper()
+	kernels := w.lab.Kernels()
+	if len(kernels) < 2 {
+		t.Log("no other kernel in the package lists: the update of a kernel is not tried")
+		return
+	}
+	since := time.Now()
+	v := w.bootChanged(t, func(o *Options) { o.Kernel = kernels[1] })
+	if got := failing(v); !slices.Contains(got, 4) || slices.Contains(got, 1) || slices.Contains(got, 2) {
+		t.Errorf("levels that fall with a kernel that nobody imported: got %v, want 4 and neither 1 nor 2, rules %q", got, failedRules(v))
+	}
+	w.aias.importPackages(t, w.lab.Packages(kernels[1])...)
+	w.aias.importMachine(t, w.machine)
+	w.aias.reload(t)
+	w.aias.judged(t, workerName, since, "is trusted with "+kernels[1], func(n *protocol.Node, _ *appraisal.Verdict) bool { return n.Trust == protocol.Trusted })
 }
 
 // bootChanged boots the good worker with one thing changed.
