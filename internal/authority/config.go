@@ -33,12 +33,13 @@ type Config struct {
 
 // Limits bound what nodes can ask of AIAS.
 type Limits struct {
-	Appraisals       int     `json:"appraisals"`       // at a time; 0: one for each CPU
-	EvidenceInFlight int64   `json:"evidenceInFlight"` // bytes of large Evidence in memory at a time
-	PerNode          float64 `json:"perNode"`          // attestations a second and node, in the long run
-	PerNodeBurst     int     `json:"perNodeBurst"`     // and at once
-	Enrolments       float64 `json:"enrolments"`       // enrolment requests a second, all together
-	Connections      int     `json:"connections"`      // open at a time
+	Appraisals       int      `json:"appraisals"`       // at a time; 0: one for each CPU
+	EvidenceInFlight int64    `json:"evidenceInFlight"` // bytes of large Evidence in memory at a time
+	PerNode          float64  `json:"perNode"`          // attestations a second and node, in the long run
+	PerNodeBurst     int      `json:"perNodeBurst"`     // and at once
+	Enrolments       float64  `json:"enrolments"`       // enrolment requests a second, all together
+	Connections      int      `json:"connections"`      // open at a time
+	Idle             Duration `json:"idle"`             // how long a connection stays open without a request
 }
 
 // LogSettings say how AIAS logs.
@@ -69,7 +70,7 @@ func DefaultConfig() Config {
 		Listen: ":8443", Data: "/var/lib/aias",
 		CertificateLifetime: Duration(30 * 24 * time.Hour), ChallengeLifetime: Duration(10 * time.Minute),
 		Limits: Limits{
-			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000,
+			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000, Idle: Duration(30 * time.Second),
 		},
 		Log: LogSettings{Format: "text", Level: "info"},
 	}
@@ -119,8 +120,8 @@ func (c *Config) complete() error {
 		bad("challengeLifetime %v: want 10s to 24h", l)
 	}
 	l := c.Limits
-	if l.Appraisals < 0 || l.EvidenceInFlight < 64<<20 || l.PerNode <= 0 || l.PerNodeBurst < 1 || l.Enrolments <= 0 || l.Connections < 1 {
-		bad("limits: all must be positive, evidenceInFlight at least 67108864")
+	if l.Appraisals < 0 || l.EvidenceInFlight < 64<<20 || l.PerNode <= 0 || l.PerNodeBurst < 1 || l.Enrolments <= 0 || l.Connections < 1 || l.Idle < Duration(time.Second) {
+		bad("limits: all must be positive, evidenceInFlight at least 67108864, idle at least 1s")
 	}
 	if f := c.Log.Format; f != "text" && f != "json" {
 		bad("log.format %q: want text or json", f)

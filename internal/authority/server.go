@@ -20,7 +20,6 @@ const (
 	headerTime = 10 * time.Second // TLS handshake, and the head of a request
 	readTime   = 30 * time.Second // a whole request; large Evidence gets more (postAttest)
 	writeTime  = 90 * time.Second
-	idleTime   = 2 * time.Minute
 	drainTime  = 10 * time.Second
 	maxHeader  = 16 << 10
 )
@@ -28,7 +27,7 @@ const (
 // Serve answers on l until ctx ends, then lets requests finish. It runs what happens in the background, too.
 func (a *Authority) Serve(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
-		Handler: a.Handler(), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
+		Handler: a.Handler(), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: time.Duration(a.cfg.Limits.Idle),
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	// Streams of events never end by themselves: they see this context.
