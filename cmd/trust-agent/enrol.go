@@ -116,7 +116,7 @@ func enrol(ctx context.Context, cfg *agent.Config, token string, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	defer t.Close()
+	defer t.Close() //nolint:errcheck // nothing is buffered
 	id, _, err := agent.EnrolOnce(ctx, cfg, t, token, time.Now())
 	if err != nil {
 		return err

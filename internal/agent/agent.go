@@ -75,12 +75,12 @@ func (a *Agent) Ask() {
 func (a *Agent) Run(ctx context.Context) error {
 	go a.watch.run(ctx)
 	notify("READY=1")
-	for ctx.Err() == nil {
+	for {
 		err := a.session(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, ErrNotEnrolled), errors.Is(err, errStuck):
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop: whatever that broke is no failure
+		}
+		if errors.Is(err, ErrNotEnrolled) || errors.Is(err, errStuck) {
 			return err
 		}
 		d := a.pause(err)
@@ -89,7 +89,6 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-	return nil
 }
 
 // rest waits out a pause; who asks for an attestation (SIGUSR1) cuts it short.
@@ -121,7 +120,7 @@ func (a *Agent) session(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open the TPM: %w", err)
 	}
-	defer t.Close()
+	defer t.Close() //nolint:errcheck // nothing is buffered
 	id, first, err := a.identity(ctx, t)
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ func checkTPM(ctx context.Context, cfg *Config) (c Checked) {
 		if err != nil {
 			return fmt.Errorf("%w: enable TPM 2.0 in the firmware setup, and run as root", err)
 		}
-		defer t.Close()
+		defer t.Close() //nolint:errcheck // nothing is buffered
 		banks, err := t.Banks()
 		if err != nil {
 			return err

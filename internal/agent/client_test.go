@@ -130,11 +130,19 @@ func TestRefusals(t *testing.T) {
 		fresh  bool
 		after  time.Duration
 	}{
-		{"conflict with challenge", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(409); w.Write(problem) }, "stale challenge: used before", true, 0},
-		{"challenge only counts in a conflict", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400); w.Write(problem) }, "stale challenge", false, 0},
-		{"no problem document", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502); w.Write([]byte("<html>")) }, "502 Bad Gateway", false, 0},
-		{"retry after", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "7"); w.WriteHeader(503) }, "503", false, 7 * time.Second},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://localhost:1/", 302) }, "302", false, 0},
+		{"conflict with challenge", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict); w.Write(problem) }, "stale challenge: used before", true, 0},
+		{"challenge only counts in a conflict", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest); w.Write(problem) }, "stale challenge", false, 0},
+		{"no problem document", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadGateway)
+			w.Write([]byte("<html>"))
+		}, "502 Bad Gateway", false, 0},
+		{"retry after", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, "503", false, 7 * time.Second},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://localhost:1/", http.StatusFound)
+		}, "302", false, 0},
 		{"endless answer", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, maxEnrolment+2)) }, "more than", false, 0},
 		{"no JSON", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("hello")) }, "read the answer", false, 0},
 	} {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -168,9 +167,6 @@ func (c *Config) NodeName() (string, error) {
 	}
 	return strings.ToLower(name), nil
 }
-
-// hostPath returns the path of a file of the host.
-func (c *Config) hostPath(path string) string { return filepath.Join(c.HostRoot, path) }
 
 func oneOf(s string, of ...string) bool {
 	for _, o := range of {

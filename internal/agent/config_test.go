@@ -33,7 +33,7 @@ func TestLoadConfigRefuses(t *testing.T) {
 		{"no timeout", server + "timeout: 0s\n", "timeout must be more than 0"},
 		{"two trusts", server + "caFile: a\ncaHash: sha256:" + strings.Repeat("0", 64) + "\n", "choose one"},
 		{"short pin", server + "caHash: sha256:00\n", "64 hexadecimal digits"},
-		{"pin without algorithm", server + "caHash: " + strings.Repeat("0", 64) + "\n", "begin with sha256:"},
+		{"pin without algorithm", server + "caHash: " + strings.Repeat("0", 64) + "\n", "must begin with"},
 		{"backoff", server + "backoff: {initial: 2m}\n", "backoff"},
 		{"negative", server + "watch: {interval: -1s}\n", "negative"},
 		{"level", server + "logLevel: loud\n", "logLevel"},

@@ -16,11 +16,11 @@ func notify(state string) {
 	if path[0] == '@' {
 		path = "\x00" + path[1:]
 	}
-	conn, err := net.DialTimeout("unixgram", path, time.Second)
+	conn, err := (&net.Dialer{Timeout: time.Second}).Dial("unixgram", path)
 	if err != nil {
 		return
 	}
-	defer conn.Close()
+	defer conn.Close()                                 //nolint:errcheck // nothing is buffered
 	conn.SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // a unix socket takes deadlines
 	conn.Write([]byte(state))                          //nolint:errcheck // best effort by contract
 }

@@ -28,7 +28,7 @@ func guard(ctx context.Context, d time.Duration, fn func() error) error {
 	case <-ctx.Done():
 		// Whoever stops the agent may take the TPM away at once; give the running command a moment to end.
 		select {
-		case <-done:
+		case <-done: //nolint:errcheck // the context ended: that is what counts
 		case <-time.After(2 * time.Second):
 		}
 		return ctx.Err()

@@ -38,7 +38,7 @@ func newStatus(c *Config, r Report) *Status {
 
 // Save writes the status file, readable for everyone: nothing in it is secret.
 func (s *Status) Save(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // for everyone to read
 		return fmt.Errorf("make the folder of the status file: %w", err)
 	}
 	data, err := json.MarshalIndent(s, "", "  ")

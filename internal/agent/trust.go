@@ -21,7 +21,7 @@ type serverTrust struct {
 func parsePin(s string) ([]byte, error) {
 	h, ok := strings.CutPrefix(s, "sha256:")
 	if !ok {
-		return nil, errors.New("the hash of the root must begin with sha256:")
+		return nil, errors.New("the hash of the root must begin with \"sha256:\" and nothing before it")
 	}
 	pin, err := hex.DecodeString(h)
 	if err != nil || len(pin) != sha256.Size {

@@ -103,7 +103,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // jitter returns d plus or minus a random part of it.
 func jitter(d time.Duration, part float64) time.Duration {
-	return time.Duration(float64(d) * (1 + part*(2*rand.Float64()-1)))
+	return time.Duration(float64(d) * (1 + part*(2*rand.Float64()-1))) //nolint:gosec // spreads load, hides nothing
 }
 
 // backoff draws waits: at random between 0 and a bound that doubles after each (full jitter), so that a fleet that lost AIAS at one
@@ -120,7 +120,7 @@ func (b *backoff) next() time.Duration {
 	case b.bound < b.max:
 		b.bound = min(2*b.bound, b.max)
 	}
-	return rand.N(b.bound) + time.Millisecond
+	return rand.N(b.bound) + time.Millisecond //nolint:gosec // spreads load, hides nothing
 }
 
 func (b *backoff) reset() { b.bound = 0 }

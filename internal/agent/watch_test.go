@@ -10,8 +10,8 @@ import (
 
 func TestBackoffIsBounded(t *testing.T) {
 	b := backoff{initial: 100 * time.Millisecond, max: time.Second}
-	for i, bound := range []time.Duration{100, 200, 400, 800, 1000, 1000, 1000} {
-		bound *= time.Millisecond
+	for i, millis := range []int{100, 200, 400, 800, 1000, 1000, 1000} {
+		bound := time.Duration(millis) * time.Millisecond
 		if got := b.next(); got <= 0 || got > bound+time.Millisecond {
 			t.Errorf("wait %d: got %v, want at most %v", i, got, bound)
 		}

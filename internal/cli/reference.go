@@ -110,7 +110,7 @@ type kept struct {
 
 // keep writes sources into the folder and says what they hold.
 func (a *App) keep(folder string, sources []reference.Source) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // references are no secret
 		return unreadable(fmt.Errorf("make the reference folder: %w", err))
 	}
 	out := make([]kept, len(sources))

@@ -77,7 +77,7 @@ func Main(ctx context.Context, args []string) int {
 
 // Run runs one command line; args[0] is the name of the program.
 func (a *App) Run(ctx context.Context, args []string) int {
-	root := a.root(programName(args[0]))
+	root := a.root(programName(args[0])) //nolint:contextcheck // commands get the context from cobra
 	root.SetArgs(args[1:])
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)

@@ -43,7 +43,7 @@ func startAIAS(ctx context.Context, dir, ekCA string, log *slog.Logger) (*aias, 
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("start AIAS: %w", err)
 	}

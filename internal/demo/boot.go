@@ -161,10 +161,10 @@ func (b *boot) write(root string) error {
 	}
 	for name, data := range files {
 		to := filepath.Join(root, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 			return fmt.Errorf("write the files of a worker: %w", err)
 		}
-		if err := os.WriteFile(to, data, 0o644); err != nil {
+		if err := os.WriteFile(to, data, 0o600); err != nil {
 			return fmt.Errorf("write the files of a worker: %w", err)
 		}
 	}
@@ -191,7 +191,7 @@ func recount(root string) error {
 		return fmt.Errorf("read the IMA list: %w", err)
 	}
 	name := filepath.Join(root, filepath.FromSlash(countFile))
-	if err := os.WriteFile(name+".new", countText(list), 0o644); err != nil {
+	if err := os.WriteFile(name+".new", countText(list), 0o600); err != nil {
 		return fmt.Errorf("write the count of the IMA list: %w", err)
 	}
 	return os.Rename(name+".new", name)

@@ -78,7 +78,7 @@ func (s Style) paint(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-// Bold, Dim and Accent draw text so, when there is colour.
+// Bold draws text bold, when there is colour.
 func (s Style) Bold(text string) string { return s.paint(bold, text) }
 
 // Dim draws text less bright.
