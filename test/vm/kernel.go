@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ulikunitz/xz"
+	"github.com/therootcompany/xz"
 )
 
 // neededModules are what /init needs; modules they depend on come before them.
@@ -149,7 +149,7 @@ func (k *Kernel) readModule(file string) ([]byte, error) {
 	if err != nil || !strings.HasSuffix(file, ".xz") {
 		return b, err
 	}
-	r, err := xz.NewReader(bytes.NewReader(b))
+	r, err := xz.NewReader(bytes.NewReader(b), xz.DefaultDictMax)
 	if err != nil {
 		return nil, fmt.Errorf("decompress %s: %w", file, err)
 	}
