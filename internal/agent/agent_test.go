@@ -178,6 +178,25 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 	})
 }
 
+// A certificate that AIAS does not take leads to a new session: somebody may have enrolled the worker anew meanwhile.
+func TestRefusedCertificate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.link.next = func(n int) (*protocol.Attestation, error) {
+			if n <= 2 {
+				return nil, &Refusal{Problem: protocol.Problem{Title: "not enrolled", Status: http.StatusUnauthorized}}
+			}
+			return nil, nil
+		}
+		if err := w.run(time.Minute, nil); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if w.opened != 3 || w.reports[len(w.reports)-1].Err != nil {
+			t.Errorf("sessions: got %d, last report %v, want the third to succeed", w.opened, w.reports[len(w.reports)-1].Err)
+		}
+	})
+}
+
 func TestTPMFailsAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

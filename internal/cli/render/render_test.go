@@ -71,6 +71,24 @@ func TestGolden(t *testing.T) {
 		{"nodes-none", plain, func(s Style, w io.Writer) { s.Nodes(w, nil, now) }},
 		{"verdict", plain, func(s Style, w io.Writer) { s.Verdict(w, "worker-2", verdict()) }},
 		{"verdict-ascii", Style{Width: 120}, func(s Style, w io.Writer) { s.Verdict(w, "worker-2", verdict()) }},
+		{"history", plain, func(s Style, w io.Writer) {
+			at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.Local)
+			s.History(w, []protocol.Change{
+				{Node: "worker-1", At: at, Cause: protocol.CauseEvidence, To: protocol.Untrusted, Reason: "level 5 (runtime): unknown file /usr/bin/foo was run or read"},
+				{Node: "worker-1", At: at, Cause: protocol.CauseEnrolment, To: protocol.Unknown}, {Node: "worker-9", At: at, Cause: protocol.CauseOperator},
+			})
+		}},
+		{"references", plain, func(s Style, w io.Writer) {
+			s.References(w, []protocol.Reference{{
+				Kind: "package", Name: "shim-signed", Version: "1.51", Imported: time.Date(2026, 11, 23, 12, 0, 0, 0, time.Local), Note: "from the mirror",
+			}})
+		}},
+		{"bar", plain, func(s Style, w io.Writer) {
+			for _, done := range []int64{0, 50, 100, 200} {
+				io.WriteString(w, s.Bar("linux-image.deb", done, 100)+"\n")
+			}
+			io.WriteString(w, Style{}.Bar("linux-image.deb", 50, 100)+"\n"+s.Bar("unknown size", 4096, 0)+"\n")
+		}},
 		{"tokens", plain, func(s Style, w io.Writer) {
 			s.Tokens(w, []protocol.Token{{ID: "t1", Left: 1, Expires: now.Add(time.Hour), Note: "rack 4"}, {ID: "t2", Node: "w", Expires: now}}, now)
 		}},
