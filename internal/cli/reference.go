@@ -128,7 +128,7 @@ func (a *App) keep(folder string, sources []reference.Source) error {
 		for i := range out {
 			k, s := &out[i], &sources[i]
 			fmt.Fprintf(w, "%s %s %s\n", a.Style.Bold(render.Clean(k.Name)), render.Clean(k.Version), a.Style.Dim(contents(s)))
-			a.Style.Field(w, 2, "written", k.Written)
+			fmt.Fprintf(w, "  %s   %s\n", a.Style.Dim("written"), k.Written) // whole, to be copied
 		}
 	})
 }
