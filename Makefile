@@ -29,7 +29,7 @@ fuzz: ## every fuzz target for FUZZTIME=10s each
 	@scripts/fuzz
 
 e2e-vm: ## boot virtual machines with Secure Boot and a TPM, and judge them
-	@CGO_ENABLED=0 scripts/go test -count=1 -v -timeout 60m -tags vm ./test/vm/...
+	@CGO_ENABLED=0 scripts/go test -count=1 -v -p 1 -timeout 60m -tags vm ./test/vm/...
 
 clean: ## remove bin/ and .cache/
 	@rm -rf bin .cache

@@ -224,9 +224,11 @@ func kernelModules(in *Input) []Finding {
 
 func judgeModule(m *Module, kernels []string, loaded bool) (Finding, bool) {
 	s := Sample{Index: m.Index, Path: m.Path}
-	state := "tried, not loaded now"
-	if loaded {
-		state = "loaded, as the worker says"
+	// IMA measures a module before its signature is checked, so an entry may be a mere attempt. The name of an unknown one is guessed from its
+	// path: that the worker lists no module of that name says little.
+	state := "loaded, as the worker says"
+	if !loaded {
+		state = "an attempt, if the worker's own list of loaded modules can be believed"
 	}
 	switch {
 	case !m.Known:

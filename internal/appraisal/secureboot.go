@@ -62,7 +62,7 @@ func secureBootMode(in *Input) []Finding {
 		switch v.Name {
 		case "SetupMode", "AuditMode", "DeployedMode":
 			said = append(said, v.Name+"="+hexOrEmpty(v.Data))
-			if b, no := bad[v.Name]; no && len(v.Data) == 1 && v.Data[0] == b && in.Policy.Spec.SecureBoot.State == "on" {
+			if b, no := bad[v.Name]; no && len(v.Data) == 1 && v.Data[0] == b && in.Policy.Spec.SecureBoot.State == "required" {
 				out = append(out, fail(claims.Proven, "%s is on: anyone can change the Secure Boot keys or nothing is enforced", v.Name).at(v.Event).expect(v.Name+" = 00", v.Name+" = 01").because(
 					"the platform key was removed", "enrol the keys again in the firmware's set-up"))
 			}
@@ -71,7 +71,7 @@ func secureBootMode(in *Input) []Finding {
 	if len(out) > 0 {
 		return out
 	}
-	if pk := in.Claims.Boot.Variable("PK"); (pk == nil || len(pk.Signatures) == 0) && in.Policy.Spec.SecureBoot.State == "on" {
+	if pk := in.Claims.Boot.Variable("PK"); (pk == nil || len(pk.Signatures) == 0) && in.Policy.Spec.SecureBoot.State == "required" {
 		return one(fail(claims.Proven, "no platform key is enrolled: the machine is in setup mode").expect("PK with one certificate", "PK empty").because(
 			"the platform key was removed", "enrol the keys again in the firmware's set-up"))
 	}

@@ -75,7 +75,7 @@ type Firmware struct {
 
 // SecureBoot is level 2.
 type SecureBoot struct {
-	State   string   `json:"state,omitempty"`   // on | any
+	State   string   `json:"state,omitempty"`   // required | any
 	Keys    string   `json:"keys,omitempty"`    // reference | any: PK, KEK and db equal a captured set
 	DBX     string   `json:"dbx,omitempty"`     // reference | any: dbx holds at least what the reference holds
 	Actions []string `json:"actions,omitempty"` // EFI action events accepted in PCR 7 besides none

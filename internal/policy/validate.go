@@ -13,6 +13,10 @@ import (
 var (
 	defaultBanks = []string{"sha256", "sha384", "sha512"}
 	defaultPCRs  = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14}
+	// A worker that does not measure, or runs without protections that every kernel has, is no use to anyone who attests it.
+	defaultRequired  = []string{"ima_policy=*", "module.sig_enforce=1"}
+	defaultForbidden = []string{"module.sig_enforce=0", "lockdown=none", "ima_appraise=off", "init=*", "rdinit=*", "iomem=relaxed", "mitigations=off", "nokaslr"}
+
 	defaultProof = []string{"/init", "/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd"}
 )
 
@@ -43,7 +47,7 @@ func (s *Spec) fill() {
 	def(&s.Firmware.HardwareRoot, "any")
 	def(&s.Firmware.BootGuard, "any")
 	def(&s.Firmware.Endorsement, "offered")
-	def(&s.SecureBoot.State, "on")
+	def(&s.SecureBoot.State, "required")
 	def(&s.SecureBoot.Keys, "reference")
 	def(&s.SecureBoot.DBX, "reference")
 	def(&s.BootLoader.Images, "reference")
@@ -57,6 +61,12 @@ func (s *Spec) fill() {
 	def(&s.Kernel.ModuleSignatures, "enforced")
 	def(&s.Kernel.Modules, "reference")
 	def(&s.Kernel.ForbiddenTaints, DefaultTaints)
+	if s.Kernel.CommandLine.Required == nil {
+		s.Kernel.CommandLine.Required = slices.Clone(defaultRequired)
+	}
+	if s.Kernel.CommandLine.Forbidden == nil {
+		s.Kernel.CommandLine.Forbidden = slices.Clone(defaultForbidden)
+	}
 	def(&s.Runtime.IMA, "required")
 	def(&s.Runtime.Files, "reference")
 	def(&s.Runtime.Violations, "deny")
@@ -81,7 +91,7 @@ func (p *Policy) validate() error {
 	oneOf("firmware.hardwareRoot", s.Firmware.HardwareRoot, "any", "required")
 	oneOf("firmware.bootGuard", s.Firmware.BootGuard, "any", "claimed")
 	oneOf("firmware.endorsement", s.Firmware.Endorsement, "offered", "required")
-	oneOf("secureBoot.state", s.SecureBoot.State, "on", "any")
+	oneOf("secureBoot.state", s.SecureBoot.State, "required", "any")
 	oneOf("secureBoot.keys", s.SecureBoot.Keys, "reference", "any")
 	oneOf("secureBoot.dbx", s.SecureBoot.DBX, "reference", "any")
 	oneOf("bootLoader.images", s.BootLoader.Images, "reference", "signed")

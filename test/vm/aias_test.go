@@ -53,9 +53,9 @@ func startAIAS(t *testing.T, l *Lab) *aias {
 			t.Fatal(err)
 		}
 	}
-	config := fmt.Sprintf("listen: 127.0.0.1:%d\ndata: %s\naddress: 127.0.0.1:%d\nserverNames: [127.0.0.1, %s]\npolicyFile: %s\nsoftwareTPMRoots: %s\n",
-		port, in("data"), port, HostAddress, in("policy.yaml"), in("roots"))
-	for name, data := range map[string][]byte{"aias": program, "aias.yaml": []byte(config), "policy.yaml": defaultPolicy()} {
+	config := fmt.Sprintf("listen: 127.0.0.1:%d\ndata: %s\naddress: 127.0.0.1:%d\nserverNames: [127.0.0.1, %s]\nsoftwareTPMRoots: %s\n",
+		port, in("data"), port, HostAddress, in("roots"))
+	for name, data := range map[string][]byte{"aias": program, "aias.yaml": []byte(config)} {
 		if err := os.WriteFile(in(name), data, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -84,11 +84,6 @@ func startAIAS(t *testing.T, l *Lab) *aias {
 	}
 	a.ca = b.CA
 	return a
-}
-
-// defaultPolicy is the commented default with its one bare "on" quoted: YAML 1.1 takes that word for a truth value.
-func defaultPolicy() []byte {
-	return bytes.Replace(policy.Default(), []byte("state: on\n"), []byte("state: \"on\"\n"), 1)
 }
 
 // runAIAS starts the program and returns a channel that is closed when it has ended; the end of the test ends it.
@@ -235,7 +230,7 @@ func (a *aias) capture(t *testing.T, node string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := policy.Parse(defaultPolicy())
+	p, err := policy.Parse(policy.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
