@@ -183,69 +183,20 @@ func bootLoaderSBAT(in *Input) []Finding {
 	return one(pass(claims.Proven, "SBAT level %s", text))
 }
 
-// bootLoaderMOK: the machine owner key list of PCR 14 holds nothing but shim's own key and what the policy names. The event has only the digest
-// of the list; the list itself is either the claimed MokListRT, which then is proven, or the one that shim makes of its own key.
-func bootLoaderMOK(in *Input) []Finding {
-	if f, bad := in.unproven("machine owner keys cannot be told", 14); bad {
-		return one(f)
-	}
-	b := in.Claims.Boot
-	i := slices.IndexFunc(b.MOK, func(n claims.Named) bool { return n.Name == "MokList" })
-	if i < 0 {
-		return one(pass(claims.Proven, "shim measured no machine owner key list"))
-	}
-	m := &b.MOK[i]
-	if list := in.Claims.Facts.MOKList; list != nil && hashes(b.Bank, list, m.Digest) {
-		return in.judgeMOK(m, list)
-	}
-	for _, k := range in.References.VendorKeys() {
-		if hashes(b.Bank, uefi.EncodeX509List(uefi.ShimLock, k.DER), m.Digest) {
-			return one(pass(claims.Proven, "no machine owner key besides shim's own (%s)", k.Subject).at(m.Event))
-		}
-	}
-	return one(unknown("the machine owner key list is not the one that shim makes of its own key, and its content did not come along").at(m.Event).expect(
-		"shim's own key", hex.EncodeToString(m.Digest)).because("someone enrolled a key, or the agent could not read MokListRT", "mokutil --list-enrolled on the worker; remove what is not yours"))
-}
-
-func (in *Input) judgeMOK(m *claims.Named, content []byte) []Finding {
-	sigs, err := uefi.ParseSignatureLists(content)
-	if err != nil {
-		return one(fail(claims.Proven, "the machine owner key list cannot be read: %v", err).at(m.Event))
-	}
-	var out []Finding
-	for _, s := range sigs {
-		sum := hex.EncodeToString(s.SHA256[:])
-		if in.References.IsVendorKey(s.Data) || slices.ContainsFunc(in.Policy.Spec.BootLoader.MachineOwnerKeys, func(k string) bool { return strings.EqualFold(k, sum) }) {
-			continue
-		}
-		out = append(out, fail(claims.Proven, "machine owner key %s is enrolled", quoted(s.Subject())).at(m.Event).expect("shim's own key only", s.Type+" "+sum).because(
-			"someone with access to the console enrolled a key that can sign kernels and boot loaders", "mokutil --delete on the worker, or name it in bootLoader.machineOwnerKeys"))
-	}
-	if len(out) == 0 {
-		var names []string
-		for _, s := range sigs {
-			names = append(names, describeSignature(s))
-		}
-		out = one(pass(claims.Proven, "%d machine owner keys, all shim's own or named by the policy", len(sigs)).at(m.Event).expect("", list(names)))
-	}
-	return out
-}
-
-// shimVariables are what shim measures into PCR 14 without saying that something is off (shim, mok.c).
-var shimVariables = []string{"MokList", "MokListX", "MokListTrusted", "MokDBState", "MokPolicy", "SbatLevel", "HSIStatus", "MokPW", "MokIgnoreDB"}
-
-// bootLoaderShimValidation: shim checks signatures: MokSBState (measured only when set) is not there, and nothing unknown is.
+// bootLoaderShimValidation: none of the variables is set by which shim's checks are changed. Shim measures them into PCR 7, where the digest covers
+// name and content.
 func bootLoaderShimValidation(in *Input) []Finding {
-	if f, bad := in.unproven("whether shim checks signatures cannot be told", 14); bad {
+	if f, bad := in.unproven("whether shim checks signatures cannot be told", 7); bad {
 		return one(f)
 	}
 	var out []Finding
-	for i := range in.Claims.Boot.MOK {
-		m := &in.Claims.Boot.MOK[i]
-		if !slices.Contains(shimVariables, m.Name) {
-			out = append(out, fail(claims.Proven, "shim measured %s: its checks of signatures may be switched off", quoted(m.Name)).at(m.Event).expect("not measured", m.Name).because(
-				"mokutil --disable-validation was used", "mokutil --enable-validation on the worker, then reboot"))
+	for i := range in.Claims.Boot.ShimSettings {
+		v := &in.Claims.Boot.ShimSettings[i]
+		if v.Name == "MokListTrusted" {
+			continue // 1 is usual: the kernel may trust the list that boot-loader.mok judges
 		}
+		out = append(out, fail(claims.Proven, "shim measured %s: its checks of signatures are changed or switched off", quoted(v.Name)).at(v.Event).expect("not set", v.Name+" = "+hexOrEmpty(v.Data)).because(
+			"mokutil --disable-validation or another setting of mokutil was used", "mokutil --enable-validation on the worker, then reboot"))
 	}
 	if len(out) == 0 {
 		out = one(pass(claims.Proven, "shim's checks of signatures are on"))

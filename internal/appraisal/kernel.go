@@ -83,7 +83,7 @@ func kernelFile(in *Input) []Finding {
 	if in.Policy.Spec.Kernel.Images == "signed" {
 		return one(pass(claims.Proven, "GRUB loaded %s (the policy does not compare the file)", load.Kernel.Name).at(load.Kernel.Event))
 	}
-	if ref, ok := in.References.ImageFile(load.Kernel.Digest); ok && in.Claims.Bank == tpm.AlgSHA256 {
+	if ref, ok := in.References.ImageFile(load.Kernel.Digest); ok && ref.Role == "kernel" && in.Claims.Bank == tpm.AlgSHA256 {
 		return one(pass(claims.Proven, "GRUB loaded %s of %s as kernel", ref.Path, ref.Source).at(load.Kernel.Event))
 	}
 	if in.Claims.Bank != tpm.AlgSHA256 {
@@ -225,18 +225,24 @@ func kernelInitrd(in *Input) []Finding {
 	var out []Finding
 	for i := range load.Initrds {
 		rd := &load.Initrds[i]
-		if ref, ok := in.References.File(in.Claims.Bank, rd.Digest); ok {
+		// Any known file would do as initrd otherwise: one that was read for another purpose could stand for the real one.
+		if ref, ok := in.References.File(in.Claims.Bank, rd.Digest); ok && isInitrd(ref.Path) {
 			out = append(out, pass(claims.Proven, "initrd %s is %s of %s", rd.Name, ref.Path, ref.Source).at(rd.Event))
 			continue
 		}
 		out = append(out, fail(claims.Proven, "unknown initrd %s", rd.Name).at(rd.Event).expect("an imported initrd", hex.EncodeToString(rd.Digest)).because(
 			"the initrd was rebuilt (an update of the kernel or of a tool in it), or tampered with",
-			"check it, then import its digest: sha256sum FILE > initrd.sha256; touchstone reference import initrd.sha256"))
+			"check it, then import its digest under a name with initrd or initramfs: sha256sum /boot/initrd.img-... > initrd.sha256; touchstone reference import initrd.sha256"))
 	}
 	if len(out) == 0 {
 		out = one(pass(claims.Proven, "the kernel was started without initrd"))
 	}
 	return out
+}
+
+func isInitrd(path string) bool {
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	return strings.Contains(name, "initrd") || strings.Contains(name, "initramfs")
 }
 
 // ukiInitrd: the initrd of a unified kernel image is part of the image, unless the kernel's EFI stub measured another.

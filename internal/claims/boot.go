@@ -3,6 +3,7 @@ package claims
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"touchstone.dev/touchstone/internal/eventlog"
 	"touchstone.dev/touchstone/internal/tpm"
@@ -33,6 +34,7 @@ type Boot struct {
 	StubExtra        []Named         // what systemd-stub took from outside the image, PCR 12 and 13
 	StubTags         []Named         // what the kernel's EFI stub measured, PCR 9: load options, initrd
 	SBAT             *Text           // SbatLevel that shim applied, PCR 7
+	ShimSettings     []Variable      // what shim was told to do otherwise than usual, PCR 7
 }
 
 // Problem is a place where the log does not fit together. It concerns one PCR, or all (-1).
@@ -110,6 +112,10 @@ func ReadBoot(raw []byte, bank tpm.Alg) (*Boot, error) {
 	return b, nil
 }
 
+// shimSettings are variables by which shim's checks are changed (shim, mok.c). Shim measures them into PCR 7 with name and content, and into PCR 14 with
+// their content alone.
+var shimSettings = []string{"MokSBState", "MokDBState", "MokPolicy", "MokIgnoreDB", "MokListTrusted"}
+
 func (b *Boot) problem(e *eventlog.Event, format string, a ...any) {
 	b.Problems = append(b.Problems, Problem{PCR: e.PCR, Event: e, Message: fmt.Sprintf(format, a...)})
 }
@@ -180,8 +186,10 @@ func (b *Boot) readSecureBoot(e *eventlog.Event) {
 		switch {
 		case e.Type == eventlog.EFIVariableDriverConfig:
 			b.readVariable(e, v)
-		case v.Name == "SbatLevel":
+		case v.Name == "SbatLevel" && v.GUID == uefi.ShimLock:
 			b.SBAT = &Text{Event: e, Text: string(v.Data)}
+		case slices.Contains(shimSettings, v.Name):
+			b.ShimSettings = append(b.ShimSettings, Variable{Event: e, Name: v.Name, GUID: v.GUID, Data: v.Data})
 		default:
 			b.readAuthority(e, v)
 		}

@@ -9,12 +9,8 @@ import (
 )
 
 func (b *Boot) readGRUB(e *eventlog.Event) {
-	if e.Type == eventlog.EventTag {
-		if t, err := e.TaggedEvent(); err == nil {
-			b.StubTags = append(b.StubTags, Named{Event: e, Name: tagNames[t.ID], Digest: e.Digest(b.Bank)})
-		} else {
-			b.problem(e, "tagged event cannot be read: %v", err)
-		}
+	if e.Type == eventlog.EventTag && e.PCR == 9 {
+		b.readStubTag(e)
 		return
 	}
 	t, err := e.IPL()
@@ -22,15 +18,35 @@ func (b *Boot) readGRUB(e *eventlog.Event) {
 		b.problem(e, "event cannot be read: %v", err)
 		return
 	}
-	switch {
-	case e.PCR == 9:
+	if e.PCR == 9 {
+		if len(b.StubTags) > 0 {
+			// The kernel's stub runs after GRUB: a file behind its events may be one that was retyped to hide it from GRUB's files.
+			b.problem(e, "GRUB read a file after the kernel's EFI stub had started")
+			return
+		}
 		b.Files = append(b.Files, Named{Event: e, Name: t.Text, Digest: e.Digest(b.Bank)})
-	case t.Kind == eventlog.KindGRUBKernelCmdline:
+		return
+	}
+	switch t.Kind {
+	case eventlog.KindGRUBKernelCmdline:
 		b.CommandLines = append(b.CommandLines, Text{Event: e, Text: dropFirst(t.Text)}) // the kernel's path
-	case t.Kind == eventlog.KindSystemd:
+	case eventlog.KindSystemd:
 		b.CommandLines = append(b.CommandLines, Text{Event: e, Text: t.Text})
 	default:
 		b.Commands = append(b.Commands, Text{Event: e, Text: t.Text})
+	}
+}
+
+// readStubTag reads what the kernel's EFI stub measured into PCR 9.
+func (b *Boot) readStubTag(e *eventlog.Event) {
+	t, err := e.TaggedEvent()
+	switch {
+	case err != nil:
+		b.problem(e, "tagged event cannot be read: %v", err)
+	case tagNames[t.ID] == "":
+		b.problem(e, "tagged event of unknown tag %#x", t.ID)
+	default:
+		b.StubTags = append(b.StubTags, Named{Event: e, Name: tagNames[t.ID], Digest: e.Digest(b.Bank)})
 	}
 }
 
