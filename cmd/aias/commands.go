@@ -62,7 +62,7 @@ func serve(ctx context.Context, o *options) error {
 	} else if made {
 		log.Info("new data folder set up", "data", s.config.Data, "operator", filepath.Join(s.config.Data, authority.OperatorFile), "caHash", a.CAHash())
 	}
-	l, err := net.Listen("tcp", s.config.Listen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.config.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

@@ -3,6 +3,7 @@ package authority
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -148,7 +149,7 @@ func (a *Authority) expireDue(ctx context.Context) time.Time {
 // expire takes the trust of a node that fell silent. Fresh Evidence that came in meanwhile wins.
 func (a *Authority) expire(ctx context.Context, n *node) error {
 	if err := n.lock(ctx); err != nil {
-		if err == errGone {
+		if errors.Is(err, errGone) {
 			return nil
 		}
 		return err

@@ -40,6 +40,6 @@ func (a *Authority) getOpenAPI(w http.ResponseWriter, _ *http.Request, _ identit
 
 func text(w http.ResponseWriter, mediaType string, b []byte) error {
 	w.Header().Set("Content-Type", mediaType)
-	_, err := w.Write(b)
+	_, err := w.Write(b) //nolint:gosec // own documents, never of type HTML
 	return ignoreGone(err)
 }

@@ -100,7 +100,7 @@ func (a *Authority) Handler() http.Handler {
 func (a *Authority) serve(w http.ResponseWriter, r *http.Request, rt route) {
 	defer func() {
 		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
+			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(p)
 			}
 			a.metrics.panics.Inc()

@@ -54,7 +54,7 @@ func (a *Authority) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	a.log.Info("shutting down: requests may finish")
-	drain, done := context.WithTimeout(context.Background(), drainTime)
+	drain, done := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer done()
 	a.changes.close()
 	err := srv.Shutdown(drain)

@@ -109,15 +109,15 @@ func decodeAll(t testing.TB, e *eventlog.Event) {
 		c := *e
 		c.Type = typ
 		c.Variable()     //nolint:errcheck // only a panic matters here
-		c.Image()        //nolint:errcheck
-		c.FirmwareBlob() //nolint:errcheck
-		c.IPL()          //nolint:errcheck
-		c.TaggedEvent()  //nolint:errcheck
-		c.GPT()          //nolint:errcheck
-		c.Separator()    //nolint:errcheck
-		c.SCRTMVersion() //nolint:errcheck
-		c.ActionText()   //nolint:errcheck
-		c.PostCodeText() //nolint:errcheck
+		c.Image()        //nolint:errcheck // as above
+		c.FirmwareBlob() //nolint:errcheck // as above
+		c.IPL()          //nolint:errcheck // as above
+		c.TaggedEvent()  //nolint:errcheck // as above
+		c.GPT()          //nolint:errcheck // as above
+		c.Separator()    //nolint:errcheck // as above
+		c.SCRTMVersion() //nolint:errcheck // as above
+		c.ActionText()   //nolint:errcheck // as above
+		c.PostCodeText() //nolint:errcheck // as above
 		c.Measures()
 		eventlog.Describe(&c)
 	}

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// ErrOffset: the IMA list is shorter than the offset from which it was to be read: another boot, or another list.
+// ErrOffset says that the IMA list is shorter than the offset from which it was to be read: another boot, or another list.
 var ErrOffset = errors.New("the IMA list ends before the offset")
 
 // ReadIMA reads the IMA list from a byte offset on. Nothing new is an empty list; a list that ends before the offset is ErrOffset, a

@@ -11,7 +11,7 @@ import (
 	"fmt"
 	"math/big"
 
-	_ "crypto/sha1" // old distributions sign modules with it
+	_ "crypto/sha1" //nolint:gosec // old distributions sign modules with it
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 )

@@ -29,7 +29,7 @@ func ImportEKRoots(dir string, o Options) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImport, err)
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // only read from
 	in := endorserImport{o: &o, seen: make(map[[sha256.Size]byte]bool)}
 	digest := sha256.New()
 	files := 0

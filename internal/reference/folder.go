@@ -120,7 +120,7 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 // version and digest, so importing the same thing again changes nothing: the file that is there stays, with its date. The file
 // appears as a whole or not at all.
 func WriteSource(dir string, s Source) (string, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", err
 	}
 	b, err := json.MarshalIndent(&s, "", " ")
@@ -183,7 +183,7 @@ func compress(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer e.Close()
+	defer e.Close() //nolint:errcheck // EncodeAll keeps nothing back
 	return e.EncodeAll(b, nil), nil
 }
 
@@ -195,8 +195,8 @@ func writeAtomic(path string, b []byte) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+			_ = f.Close()
+			_ = os.Remove(f.Name())
 		}
 	}()
 	if _, err = f.Write(b); err != nil {

@@ -34,7 +34,7 @@ type txn struct {
 
 // exec runs a statement that is prepared once and kept.
 func (t *txn) exec(query string, args ...any) (sql.Result, error) {
-	st, err := t.stmt(query)
+	st, err := t.stmt(query) //nolint:sqlclosecheck // kept and closed with the transaction's connection
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (t *txn) exec(query string, args ...any) (sql.Result, error) {
 }
 
 func (t *txn) row(query string, args ...any) (*sql.Row, error) {
-	st, err := t.stmt(query)
+	st, err := t.stmt(query) //nolint:sqlclosecheck // kept and closed with the transaction's connection
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func (p *Process) socket() string { return filepath.Join(p.sockets, "s") }
 // grows by one, saved contexts are void. ctx limits the waiting only.
 func (p *Process) Reboot(ctx context.Context) error {
 	shutdown := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0} // TPM2_Shutdown(CLEAR)
-	if err := p.command(shutdown); err != nil {
+	if err := p.command(ctx, shutdown); err != nil {
 		return fmt.Errorf("shut software TPM down: %w", err)
 	}
 	if err := p.end(); err != nil {
@@ -91,7 +91,7 @@ func (p *Process) start(ctx context.Context) error {
 		return fmt.Errorf("start software TPM: %w", err)
 	}
 	p.output = new(tail)
-	//nolint:gosec // our own arguments
+	//nolint:gosec,contextcheck // our own arguments; the program lives as long as the Process, not as one call
 	p.cmd = exec.CommandContext(p.life, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(p.options.Dir, "state"),
 		"--server", "type=unixio,path="+p.socket(), "--ctrl", "type=unixio,path="+p.socket()+".ctrl",
 		"--flags", "not-need-init,startup-clear")
@@ -119,7 +119,7 @@ func (p *Process) waitReady(ctx context.Context) error {
 	defer cancel()
 	getRandom := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b, 0, 1}
 	for {
-		err := p.command(getRandom)
+		err := p.command(ctx, getRandom)
 		if err == nil {
 			return nil
 		}
@@ -134,8 +134,8 @@ func (p *Process) waitReady(ctx context.Context) error {
 }
 
 // command sends one command and checks that the TPM answers with success.
-func (p *Process) command(command []byte) error {
-	conn, err := net.DialTimeout("unix", p.socket(), time.Second)
+func (p *Process) command(ctx context.Context, command []byte) error {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", p.socket())
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func TestParseQuoteAgreesWithGoTPM(t *testing.T) {
 		want := &tpm.Quote{
 			QualifiedSigner: oracle.QualifiedSigner.Buffer, ExtraData: oracle.ExtraData.Buffer,
 			Clock: oracle.ClockInfo.Clock, ResetCount: oracle.ClockInfo.ResetCount, RestartCount: oracle.ClockInfo.RestartCount,
-			Safe: bool(oracle.ClockInfo.Safe), FirmwareVersion: oracle.FirmwareVersion, PCRDigest: info.PCRDigest.Buffer,
+			Safe: oracle.ClockInfo.Safe, FirmwareVersion: oracle.FirmwareVersion, PCRDigest: info.PCRDigest.Buffer,
 		}
 		for _, s := range info.PCRSelect.PCRSelections {
 			sel := tpm.Selection{Alg: tpm.Alg(s.Hash)}

@@ -1,7 +1,6 @@
 package uefi
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
@@ -18,7 +17,7 @@ func checkSignature(cert *x509.Certificate, alg tpm.Alg, message, signature []by
 	digest := w.Sum(nil)
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
-		if err := rsa.VerifyPKCS1v15(key, crypto.Hash(h), digest, signature); err != nil {
+		if err := rsa.VerifyPKCS1v15(key, h, digest, signature); err != nil {
 			return fmt.Errorf("%w: %w", ErrBadSignature, err)
 		}
 	case *ecdsa.PublicKey:

@@ -20,7 +20,7 @@ func cpu(b *testing.B, run func()) {
 		run()
 	}
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
-	ns := func(t syscall.Timeval) int64 { return t.Sec*1e9 + int64(t.Usec)*1e3 }
+	ns := func(t syscall.Timeval) int64 { return t.Sec*1e9 + t.Usec*1e3 }
 	b.ReportMetric(float64(ns(after.Utime)-ns(before.Utime))/float64(b.N), "cpu-ns/op")
 }
 

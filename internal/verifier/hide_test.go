@@ -31,10 +31,9 @@ func TestHide(t *testing.T) {
 			insert(b, event(t, b, 8, "grub_cmd: linux"), 8, eventlog.EventTag, string(initrdTag), "linux /vmlinuz init=/bin/evil")
 		}, "kernel.log", 4},
 		{"command line under the name of a command", func(t *testing.T, b *eventlogtest.Builder) {
-			e := &b.Entries[event(t, b, 8, "kernel_cmdline: ")]
 			bad := "/vmlinuz ima_policy=tcb module.sig_enforce=1 mitigations=off"
 			insert(b, event(t, b, 8, "grub_cmd: linux"), 8, eventlog.IPLType, "grub_cmd: linux "+bad+"\x00", "linux "+bad)
-			e = &b.Entries[event(t, b, 8, "kernel_cmdline: ")]
+			e := &b.Entries[event(t, b, 8, "kernel_cmdline: ")]
 			e.Data, e.Over, e.Digests = []byte("grub_cmd: "+bad+"\x00"), []byte(bad), nil
 		}, "kernel.command-line", 4},
 		{"initrd retyped as the stub's, a good one read in its place before", func(t *testing.T, b *eventlogtest.Builder) {

@@ -184,11 +184,11 @@ func (k *Key) authorization() tpm2.Session {
 	if k.template.attributes&tpm.AttrUserWithAuth != 0 {
 		return tpm2.PasswordAuth(nil)
 	}
-	return tpm2.Policy(tpm2.TPMAlgSHA256, 16, tpm2.PolicyCallback(
+	return tpm2.Policy(tpm2.TPMAlgSHA256, 16,
 		func(link transport.TPM, session tpm2.TPMISHPolicy, nonce tpm2.TPM2BNonce) error {
 			_, err := tpm2.PolicySecret{AuthHandle: tpm2.TPMRHEndorsement, PolicySession: session, NonceTPM: nonce}.Execute(link)
 			return err
-		}))
+		})
 }
 
 // unsize takes the size from the front of a TPM2B.

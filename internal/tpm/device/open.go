@@ -1,6 +1,7 @@
 package device
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -111,7 +112,7 @@ func (s *socket) Send(command []byte) ([]byte, error) {
 }
 
 func (s *socket) exchange(command []byte) ([]byte, error) {
-	conn, err := net.DialTimeout("unix", s.path, dialTimeout)
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(context.Background(), "unix", s.path)
 	if err != nil {
 		return nil, err
 	}
