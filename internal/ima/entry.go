@@ -2,7 +2,6 @@ package ima
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -107,11 +106,11 @@ func (e *Entry) checkBuffer() {
 }
 
 // length reads the length of the field at offset at; ok is false when the field would not fit.
-func length(b []byte, at int, order binary.ByteOrder) (n int, ok bool) {
+func length(b []byte, at int, order ByteOrder) (n int, ok bool) {
 	if len(b)-at < 4 {
 		return 0, false
 	}
-	v := order.Uint32(b[at:])
+	v := order.uint32(b[at:])
 	return int(v), uint64(v) <= uint64(len(b)-at-4)
 }
 
@@ -138,7 +137,7 @@ func (e *Entry) field(f field, b []byte, l *List, x *xattrs) {
 	}
 }
 
-func (e *Entry) extra(f field, b []byte, order binary.ByteOrder, x *xattrs) {
+func (e *Entry) extra(f field, b []byte, order ByteOrder, x *xattrs) {
 	if e.Extra == nil {
 		e.Extra = new(Extra)
 	}
@@ -189,12 +188,12 @@ func (e *Entry) name(b []byte, nul bool, l *List) {
 }
 
 // number reads an owner or mode; the kernel writes 2 or 4 bytes, and none when an entry has no file.
-func (e *Entry) number(b []byte, order binary.ByteOrder) uint32 {
+func (e *Entry) number(b []byte, order ByteOrder) uint32 {
 	switch len(b) {
 	case 4:
-		return order.Uint32(b)
+		return order.uint32(b)
 	case 2:
-		return uint32(order.Uint16(b))
+		return uint32(order.uint16(b))
 	case 0:
 		return 0
 	}

@@ -1,7 +1,6 @@
 package ima
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -15,7 +14,7 @@ type List struct {
 	at     int             // where the next entry starts in b
 	count  int             // entries walked over
 	from   State
-	order  binary.ByteOrder
+	order  ByteOrder
 	last   *template
 	first  string // user-defined template of the first entry of all, "" when it is another
 	custom []*template
@@ -26,12 +25,7 @@ type List struct {
 // NewList starts at the beginning of b, whose first entry is the one that follows from (the zero State: the first of all).
 func NewList(b []byte, from State) *List {
 	l := &List{b: b, from: from, first: from.Template}
-	switch from.Order {
-	case LittleEndian:
-		l.order = binary.LittleEndian
-	case BigEndian:
-		l.order = binary.BigEndian
-	}
+	l.order = from.Order
 	return l
 }
 
@@ -86,11 +80,11 @@ func (l *List) record() (record, error) {
 	if len(b) < 28 {
 		return r, l.malformed(r, "%d bytes left: the list is cut within an entry", len(b))
 	}
-	if l.order == nil && !l.detect(b) {
+	if l.order == UnknownOrder && !l.detect(b) {
 		return r, l.malformed(r, "PCR index %x is none in either byte order", b[:4])
 	}
-	r.pcr = l.order.Uint32(b)
-	name := l.order.Uint32(b[24:])
+	r.pcr = l.order.uint32(b)
+	name := l.order.uint32(b[24:])
 	if name == 0 || name > MaxTemplateName || int(name) > len(b)-28 {
 		return r, l.malformed(r, "template name of %d bytes (%d are left, %d allowed)", name, len(b)-28, MaxTemplateName)
 	}
@@ -101,11 +95,11 @@ func (l *List) record() (record, error) {
 		return r, l.malformed(r, "the list is cut within an entry")
 	}
 	if !r.tmpl.old {
-		size = l.order.Uint32(b[at:])
+		size = l.order.uint32(b[at:])
 		at += 4
 	} else if len(b)-at < 24 {
 		return r, l.malformed(r, "the list is cut within an entry")
-	} else if n := l.order.Uint32(b[at+20:]); n <= oldNameMax {
+	} else if n := l.order.uint32(b[at+20:]); n <= oldNameMax {
 		size += n
 	} else {
 		return r, l.malformed(r, "path of %d bytes in the template ima: at most %d", n, oldNameMax)
@@ -125,24 +119,13 @@ const oldNameMax = 255
 
 // detect finds the byte order from the PCR index and the length of the template name of the first entry.
 func (l *List) detect(b []byte) bool {
-	for _, o := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
-		if n := o.Uint32(b[24:]); o.Uint32(b) < tpm.NumPCRs && n > 0 && n <= MaxTemplateName {
+	for _, o := range []ByteOrder{LittleEndian, BigEndian} {
+		if n := o.uint32(b[24:]); o.uint32(b) < tpm.NumPCRs && n > 0 && n <= MaxTemplateName {
 			l.order = o
 			return true
 		}
 	}
 	return false
-}
-
-// byteOrder is the order in the form that a State keeps.
-func (l *List) byteOrder() ByteOrder {
-	switch l.order {
-	case binary.LittleEndian:
-		return LittleEndian
-	case binary.BigEndian:
-		return BigEndian
-	}
-	return UnknownOrder
 }
 
 func (l *List) malformed(r record, format string, args ...any) error {

@@ -1,8 +1,10 @@
 package ima
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 
 	"touchstone.dev/touchstone/internal/tpm"
@@ -17,6 +19,23 @@ const (
 	LittleEndian
 	BigEndian
 )
+
+// uint32 reads the first four bytes of b. It is no method of an interface, because it is called some ten times an entry.
+func (o ByteOrder) uint32(b []byte) uint32 {
+	v := binary.LittleEndian.Uint32(b)
+	if o == BigEndian {
+		v = bits.ReverseBytes32(v)
+	}
+	return v
+}
+
+// uint16 reads the first two bytes of b.
+func (o ByteOrder) uint16(b []byte) uint16 {
+	if o == BigEndian {
+		return binary.BigEndian.Uint16(b)
+	}
+	return binary.LittleEndian.Uint16(b)
+}
 
 // State is the point up to which a list was verified, in one boot. The zero State is the start of the list. It is small and
 // encodes to CBOR.

@@ -185,7 +185,7 @@ func (res *Result) advance(p *pass, l *List) {
 	first := s.Entries == 0
 	s.Entries += uint64(p.count)
 	s.Offset += uint64(p.end)
-	s.Order = l.byteOrder()
+	s.Order = l.order
 	s.Banks = nil
 	for _, b := range p.banks {
 		s.Banks = append(s.Banks, Bank{Alg: b.alg, Modes: b.matches(), Value: bytes.Clone(b.want[:b.size])})

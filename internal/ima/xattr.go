@@ -2,7 +2,6 @@ package ima
 
 import (
 	"bytes"
-	"encoding/binary"
 )
 
 // xattrs collects the three fields of a template that tell the extended attributes of an inode: names joined by "|" and ended
@@ -14,7 +13,7 @@ type xattrs struct {
 
 // split takes the fields apart into e.Extra. A template may have only the names, or only some of the fields; values are
 // split only when all three agree.
-func (x *xattrs) split(e *Entry, order binary.ByteOrder) {
+func (x *xattrs) split(e *Entry, order ByteOrder) {
 	names := bytes.TrimSuffix(x.names, []byte{0})
 	if len(names) == 0 {
 		if len(x.values) > 0 {
@@ -34,7 +33,7 @@ func (x *xattrs) split(e *Entry, order binary.ByteOrder) {
 	}
 	rest := x.values
 	for at := 0; at < len(x.lengths); at += 4 {
-		n := order.Uint32(x.lengths[at:])
+		n := order.uint32(x.lengths[at:])
 		if uint64(n) > uint64(len(rest)) {
 			e.problem("values of extended attributes are shorter than their lengths")
 			return
