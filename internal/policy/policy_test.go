@@ -30,7 +30,7 @@ func TestDefault(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for name, tt := range map[string]struct{ yaml, want string }{
-		"unknown field":     {head + "spec: {firmwear: {}}", "firmwear"},
+		"unknown field":     {head + "spec: {software: {}}", "software"},
 		"wrong kind":        {strings.Replace(head, "TrustPolicy", "Pod", 1), "kind"},
 		"no name":           {strings.Replace(head, "name: debian-worker", "", 1), "metadata.name"},
 		"YAML's on":         {head + "spec: {secureBoot: {state: on}}", "secureBoot.state"},
