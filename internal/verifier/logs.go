@@ -166,7 +166,7 @@ func (s *session) boot() (*claims.Boot, string, error) {
 	if err != nil {
 		return nil, err.Error(), nil //nolint:nilerr // an unreadable log is a finding, not an error
 	}
-	s.v.boots.put(key, b)
+	s.v.boots.put(key, b, parsedFactor*len(raw))
 	return b, "", nil
 }
 

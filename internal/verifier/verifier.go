@@ -16,11 +16,14 @@ import (
 	"touchstone.dev/touchstone/internal/tpm"
 )
 
-// Bounds on what is kept between appraisals, in entries of a generation.
+// Bounds on what is kept between appraisals, in entries and bytes of a generation.
 const (
 	keepBoots    = 256     // parsed firmware logs, some 100 kB each
 	keepVerdicts = 1 << 17 // a key and a pointer each; verdicts that say the same are one
 	keepTexts    = 1 << 12 // different verdicts
+	keepRoom     = 64 << 20
+	parsedFactor = 4   // bytes of a parsed firmware log for each of its bytes
+	sharedCost   = 256 // bytes of an entry whose verdict is kept already
 )
 
 type digest [sha256.Size]byte
@@ -47,8 +50,8 @@ func New(p *policy.Policy, refs *reference.Set) (*Verifier, error) {
 		}
 	}
 	v := &Verifier{policy: p, refs: refs,
-		boots: newKeep[digest, *claims.Boot](keepBoots), verdicts: newKeep[digest, *appraisal.Verdict](keepVerdicts),
-		texts: newKeep[digest, *appraisal.Verdict](keepTexts), levels: newKeep[digest, []appraisal.Level](keepTexts)}
+		boots: newKeep[digest, *claims.Boot](keepBoots, keepRoom), verdicts: newKeep[digest, *appraisal.Verdict](keepVerdicts, keepRoom),
+		texts: newKeep[digest, *appraisal.Verdict](keepTexts, keepRoom), levels: newKeep[digest, []appraisal.Level](keepTexts, keepRoom)}
 	sum := sha256.Sum256([]byte(p.ID() + " " + refs.ID()))
 	v.snapshot = hex.EncodeToString(sum[:16])
 	for _, name := range p.Spec.Attestation.Banks {
@@ -130,8 +133,9 @@ func (s *session) appraise() (*Outcome, error) {
 		if verdict, err = s.judge(bootKey); err != nil {
 			return nil, err
 		}
-		verdict = s.v.intern(verdict)
-		s.v.verdicts.put(key, verdict)
+		var cost int
+		verdict, cost = s.v.intern(verdict)
+		s.v.verdicts.put(key, verdict, cost)
 	}
 	return &Outcome{Verdict: verdict, Authentic: true, Checkpoint: s.checkpoint(), Snapshot: s.v.snapshot, Quote: s.authentic.quote}, nil
 }
@@ -218,18 +222,33 @@ func (v *Verifier) exceptionsAt(now time.Time) int {
 	return n
 }
 
-// intern returns one shared verdict for all that say the same: a fleet of equal machines has few.
-func (v *Verifier) intern(verdict *appraisal.Verdict) *appraisal.Verdict {
+// intern returns one shared verdict for all that say the same: a fleet of equal machines has few. cost is what keeping it takes in bytes.
+func (v *Verifier) intern(verdict *appraisal.Verdict) (shared *appraisal.Verdict, cost int) {
 	b, err := json.Marshal(verdict)
 	if err != nil {
-		return verdict
+		return verdict, keepRoom
 	}
 	key := digest(sha256.Sum256(b))
 	if same, ok := v.texts.get(key); ok {
-		return same
+		return same, sharedCost
 	}
-	v.texts.put(key, verdict)
-	return verdict
+	v.texts.put(key, verdict, len(b)+sharedCost)
+	return verdict, len(b) + sharedCost
+}
+
+// sizeOf is about what levels take in bytes.
+func sizeOf(levels []appraisal.Level) int {
+	n := sharedCost
+	for i := range levels {
+		for j := range levels[i].Findings {
+			f := &levels[i].Findings[j]
+			n += sharedCost + len(f.Message) + len(f.Expected) + len(f.Observed) + len(f.Cause) + len(f.Remedy)
+			if f.Event != nil {
+				n += sharedCost + len(f.Event.Description)
+			}
+		}
+	}
+	return n
 }
 
 // judge draws the claims and appraises them.
@@ -242,7 +261,7 @@ func (s *session) judge(bootKey digest) (*appraisal.Verdict, error) {
 	boot, ok := s.v.levels.get(bootKey)
 	if !ok {
 		boot = appraisal.AppraiseBoot(in)
-		s.v.levels.put(bootKey, boot)
+		s.v.levels.put(bootKey, boot, sizeOf(boot))
 	}
 	verdict := appraisal.AppraiseRuntime(in, boot)
 	return &verdict, nil
