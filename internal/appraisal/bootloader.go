@@ -106,8 +106,14 @@ func bootLoaderRevocations(in *Input) []Finding {
 	b := in.Claims.Boot
 	dbx := b.Variable("dbx")
 	var out []Finding
-	for i := range b.Images {
-		if f, hit := in.revoked("image"+named(b.Images[i].Path), b.Images[i].Digest, b.Images[i].Event, dbx); hit {
+	for _, im := range in.images() {
+		sum, ok := in.imageSHA256(im)
+		if !ok {
+			out = append(out, unknown("whether image%s is revoked cannot be told in bank %v", named(im.Path), b.Bank).at(im.Event).because(
+				"revocation lists hold SHA-256 digests, and the image is not in the references", "activate the SHA-256 bank"))
+			continue
+		}
+		if f, hit := in.revoked("image"+named(im.Path), sum, im.Event, dbx); hit {
 			out = append(out, f)
 		}
 	}
@@ -121,6 +127,18 @@ func bootLoaderRevocations(in *Input) []Finding {
 		out = one(pass(claims.Proven, "no image and no authority is revoked"))
 	}
 	return out
+}
+
+// imageSHA256 is the digest by which lists revoke an image.
+func (in *Input) imageSHA256(im image) ([]byte, bool) {
+	if in.Claims.Boot.Bank == tpm.AlgSHA256 {
+		return im.Digest, true
+	}
+	if im.ref == nil {
+		return nil, false
+	}
+	sum, err := hex.DecodeString(im.ref.Authenticode[tpm.AlgSHA256.String()])
+	return sum, err == nil && len(sum) > 0
 }
 
 func (in *Input) revoked(what string, digest []byte, e *eventlog.Event, dbx *claims.Variable) (Finding, bool) {
@@ -157,7 +175,7 @@ func bootLoaderSBAT(in *Input) []Finding {
 	text := strings.ReplaceAll(strings.TrimSpace(got.Text), "\n", " ")
 	level, err := uefi.ParseSBATLevel([]byte(got.Text))
 	if err != nil {
-		return one(fail(claims.Proven, "SBAT level cannot be read: %v", err).at(got.Event))
+		return one(fail(claims.Proven, "SBAT level cannot be read: %v", err).at(got.Event).because("the boot loader is not shim, or not one that is known here", "update shim-signed"))
 	}
 	var wanted []reference.SBATLevel
 	switch mode {
@@ -237,7 +255,7 @@ func bootLoaderStub(in *Input) []Finding {
 	if b == nil || (len(b.Sections) == 0 && len(b.StubExtra) == 0) {
 		return one(Finding{Status: Pass, Provenance: string(in.Claims.Provenance()), Message: "systemd-stub was not used"})
 	}
-	if f, bad := in.unproven("what systemd-stub did cannot be told", 11, 12); bad {
+	if f, bad := in.unproven("what systemd-stub did cannot be told", 11, 12, 13); bad {
 		return one(f)
 	}
 	var out []Finding

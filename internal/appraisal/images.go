@@ -51,7 +51,7 @@ func (in *Input) judgeImage(im image, what, mode string) Finding {
 	if im.ref != nil {
 		return pass(claims.Proven, "%s %s of %s%s", what, im.ref.Image.Path, im.ref.Source, signedBy(in, im)).at(im.Event).expect("", "Authenticode "+digest)
 	}
-	if mode == "signed" && in.Claims.Boot.Variable("SecureBoot") != nil {
+	if sb := in.Claims.Boot.Variable("SecureBoot"); mode == "signed" && in.Claims.Proves(7) && sb != nil && len(sb.Data) == 1 && sb.Data[0] == 1 {
 		return pass(claims.Proven, "%s %s%s is not in the references; Secure Boot let it in (see boot-loader.authorities)", what, digest, named(im.Path)).at(im.Event)
 	}
 	return fail(claims.Proven, "unknown %s%s", what, named(im.Path)).at(im.Event).expect("an image of an imported package", "Authenticode "+digest).because(

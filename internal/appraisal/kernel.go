@@ -106,110 +106,6 @@ func (in *Input) grubLoad() (load *claims.GRUBLoad, f Finding, ok bool) {
 	return load, Finding{}, true
 }
 
-// kernelCommandLine: every text that may be the kernel's command line has the required words, none of the forbidden ones and, where the policy
-// lists them, only allowed ones.
-func kernelCommandLine(in *Input) []Finding {
-	lines, prov, f, ok := in.commandLines()
-	if !ok {
-		return one(f)
-	}
-	var out []Finding
-	for i, l := range lines {
-		if i > 0 && slices.ContainsFunc(lines[:i], func(o claims.Text) bool { return o.Text == l.Text }) {
-			continue
-		}
-		out = append(out, judgeCommandLine(l, prov, &in.Policy.Spec.Kernel.CommandLine)...)
-	}
-	out = append(out, in.runningCommandLine(lines)...)
-	if !slices.ContainsFunc(out, func(f Finding) bool { return f.Status != Pass }) {
-		out = one(pass(prov, "command line: %s", lines[0].Text).at(lines[0].Event))
-	}
-	return out
-}
-
-// commandLines returns the candidates: GRUB's (PCR 8), or the claimed one where a digest proves it: the .cmdline section of a unified kernel image
-// (PCR 11), or the load options that the kernel's EFI stub measured (PCR 9).
-func (in *Input) commandLines() ([]claims.Text, claims.Provenance, Finding, bool) {
-	f, bad := in.unproven("the command line cannot be told", 8)
-	if bad {
-		return nil, "", f, false
-	}
-	if lines := in.Claims.Boot.AllCommandLines(); len(lines) > 0 {
-		return lines, claims.Proven, Finding{}, true
-	}
-	said := in.Claims.Facts.CommandLine
-	if said == "" {
-		return nil, "", unknown("no command line was measured as text, and the worker did not say its own"), false
-	}
-	b := in.Claims.Boot
-	if in.Claims.Proves(9) {
-		for i := range b.StubTags {
-			t := &b.StubTags[i]
-			if t.Name == claims.StubLoadOptions && (hashes(b.Bank, utf16NUL(said), t.Digest) || hashes(b.Bank, utf16NUL(said+" "), t.Digest)) {
-				return []claims.Text{{Event: t.Event, Text: said}}, claims.Proven, Finding{}, true
-			}
-		}
-	}
-	if in.Claims.Proves(11) && len(b.StubExtra) == 0 {
-		for i := range b.Sections {
-			t := &b.Sections[i]
-			if t.Name == ".cmdline" && (hashes(b.Bank, []byte(said), t.Digest) || hashes(b.Bank, []byte(said+"\n"), t.Digest) || hashes(b.Bank, []byte(said+"\x00"), t.Digest)) {
-				return []claims.Text{{Event: t.Event, Text: said}}, claims.Proven, Finding{}, true
-			}
-		}
-	}
-	return nil, "", unknown("the command line is known only from what the worker says").expect("a measured command line", said), false
-}
-
-func judgeCommandLine(l claims.Text, prov claims.Provenance, want *policy.CommandLine) []Finding {
-	words := claims.Words(l.Text)
-	var out []Finding
-	add := func(expected, observed, format string, a ...any) {
-		out = append(out, fail(prov, format, a...).at(l.Event).expect(expected, observed).because(
-			"grub.cfg or the boot entry was edited, or a person edited the entry at the console", "restore the command line (/etc/default/grub, update-grub) and reboot, or change the policy"))
-	}
-	for _, r := range want.Required {
-		if !slices.ContainsFunc(words, func(w string) bool { return policy.Match(r, w) }) {
-			add(r, l.Text, "the command line lacks %s", r)
-		}
-	}
-	for _, w := range words {
-		switch {
-		case policy.MatchAny(want.Forbidden, w):
-			add("not "+w, w, "the command line has the forbidden word %s", w)
-		case len(want.Allowed) > 0 && !policy.MatchAny(want.Allowed, w):
-			add("only allowed words", w, "the command line has the word %s, which is not allowed", w)
-		}
-	}
-	if out == nil {
-		out = one(pass(prov, "command line: %s", l.Text).at(l.Event))
-	}
-	return out
-}
-
-// runningCommandLine holds what the running kernel says against what was measured: another one means that a kernel was started by kexec, or that
-// the worker does not tell the truth.
-func (in *Input) runningCommandLine(measured []claims.Text) []Finding {
-	said := claims.Words(in.Claims.Facts.CommandLine)
-	if len(said) == 0 {
-		return nil
-	}
-	if strings.HasPrefix(said[0], "BOOT_IMAGE=") {
-		said = said[1:]
-	}
-	for _, m := range measured {
-		w := claims.Words(m.Text)
-		if len(w) > 0 && strings.HasPrefix(w[0], "BOOT_IMAGE=") {
-			w = w[1:]
-		}
-		if slices.Equal(w, said) {
-			return nil
-		}
-	}
-	return one(fail(claims.Claimed, "the running kernel says another command line than the measured one").expect(measured[len(measured)-1].Text, in.Claims.Facts.CommandLine).because(
-		"another kernel was started by kexec, or the facts are of another boot", "reboot the worker through its firmware"))
-}
-
 // kernelInitrd: each initrd that GRUB loaded is known by the SHA-256 of its file.
 func kernelInitrd(in *Input) []Finding {
 	load, f, ok := in.grubLoad()
@@ -234,8 +130,24 @@ func kernelInitrd(in *Input) []Finding {
 			"the initrd was rebuilt (an update of the kernel or of a tool in it), or tampered with",
 			"check it, then import its digest under a name with initrd or initramfs: sha256sum /boot/initrd.img-... > initrd.sha256; touchstone reference import initrd.sha256"))
 	}
+	out = append(out, in.stubInitrds(load)...)
 	if len(out) == 0 {
 		out = one(pass(claims.Proven, "the kernel was started without initrd"))
+	}
+	return out
+}
+
+// stubInitrds: the kernel's EFI stub may take another initrd than GRUB's (initrd= on the command line); it measures what it takes. Of several files GRUB
+// makes one, whose digest nothing tells.
+func (in *Input) stubInitrds(load *claims.GRUBLoad) []Finding {
+	var out []Finding
+	for i := range in.Claims.Boot.StubTags {
+		t := &in.Claims.Boot.StubTags[i]
+		if t.Name != claims.StubInitrd || slices.ContainsFunc(load.Initrds, func(rd claims.Named) bool { return bytes.Equal(rd.Digest, t.Digest) }) {
+			continue
+		}
+		out = append(out, unknown("the kernel's EFI stub took an initrd that is no file that GRUB loaded").at(t.Event).expect("the digest of GRUB's initrd", hex.EncodeToString(t.Digest)).because(
+			"initrd= on the command line, or GRUB joined several files", "let grub.cfg load one initrd, and leave initrd= out of the command line"))
 	}
 	return out
 }
@@ -248,7 +160,7 @@ func isInitrd(path string) bool {
 // ukiInitrd: the initrd of a unified kernel image is part of the image, unless the kernel's EFI stub measured another.
 func (in *Input) ukiInitrd() Finding {
 	for _, im := range in.images() {
-		if im.ref != nil && im.ref.Role == "uki" && in.Claims.Proves(4, 11, 12) && len(in.Claims.Boot.StubExtra) == 0 {
+		if im.ref != nil && im.ref.Role == "uki" && in.Claims.Proves(4, 11, 12, 13) && len(in.Claims.Boot.StubExtra) == 0 {
 			return pass(claims.Proven, "the initrd is part of the unified kernel image %s", im.ref.Path)
 		}
 	}
@@ -284,7 +196,7 @@ func kernelModuleSignatures(in *Input) []Finding {
 		return one(fail(claims.Claimed, "the kernel loads unsigned modules").expect("sig_enforce = Y", "sig_enforce = N").because(
 			"module.sig_enforce=1 is missing on the command line", "add module.sig_enforce=1 to the command line"))
 	}
-	if lines, prov, _, ok := in.commandLines(); ok && !slices.ContainsFunc(lines, func(l claims.Text) bool { return !slices.Contains(claims.Words(l.Text), "module.sig_enforce=1") }) {
+	if lines, prov, _, ok := in.commandLines(); ok && !slices.ContainsFunc(lines, func(l claims.Text) bool { return !slices.Contains(claims.Parameters(l.Text), "module.sig_enforce=1") }) {
 		return one(pass(prov, "the kernel refuses unsigned modules (module.sig_enforce=1)"))
 	}
 	if said := in.Claims.Facts.SigEnforce; said != nil {
@@ -316,15 +228,4 @@ func kernelTaint(in *Input) []Finding {
 			"a module that is unsigned (E), out of tree (O), proprietary (P) or forced (F, R), or a live patch (K)", "find the module in /proc/modules, remove it, reboot"))
 	}
 	return one(pass(claims.Claimed, "kernel taint %d, none that costs trust", *t))
-}
-
-// utf16NUL encodes text as the EFI load options are: UTF-16, little endian, with final NUL. Command lines are ASCII.
-func utf16NUL(s string) []byte {
-	var b bytes.Buffer
-	for _, r := range s {
-		b.WriteByte(byte(r))
-		b.WriteByte(byte(r >> 8))
-	}
-	b.Write([]byte{0, 0})
-	return b.Bytes()
 }

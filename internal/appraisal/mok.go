@@ -84,7 +84,7 @@ func (in *Input) mokListX(m *claims.Named) Finding {
 func (in *Input) judgeMOK(m *claims.Named, content []byte) []Finding {
 	sigs, err := uefi.ParseSignatureLists(content)
 	if err != nil {
-		return one(fail(claims.Proven, "the machine owner key list cannot be read: %v", err).at(m.Event))
+		return one(fail(claims.Proven, "the machine owner key list cannot be read: %v", err).at(m.Event).because("the list was written by something else than shim", "mokutil --list-enrolled on the worker; mokutil --reset"))
 	}
 	var out []Finding
 	for _, s := range sigs {

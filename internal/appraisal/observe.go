@@ -27,7 +27,7 @@ type Runtime struct {
 	Violations     Tally    `cbor:"5,keyasint,omitempty"` // files that changed while they were measured
 	Problems       Tally    `cbor:"6,keyasint,omitempty"` // entries that cannot be read
 	Mismatches     Tally    `cbor:"7,keyasint,omitempty"` // known content at a path where it does not belong
-	Buffers        Tally    `cbor:"8,keyasint,omitempty"` // measured buffers: keys, kexec command lines, critical data
+	Buffers        Tally    `cbor:"8,keyasint,omitempty"` // measured buffers: keys, critical data
 	Modules        []Module `cbor:"9,keyasint,omitempty"` // kernel modules loaded or tried
 	MoreModules    uint64   `cbor:"10,keyasint,omitempty"`
 	Proof          string   `cbor:"11,keyasint,omitempty"` // a path that proves that programs are measured
@@ -35,6 +35,8 @@ type Runtime struct {
 	AggregateError string   `cbor:"13,keyasint,omitempty"` // why it does not agree with the quoted PCRs
 	// AggregateUnknown says that AggregateError is no disagreement: the PCRs that it covers are not quoted.
 	AggregateUnknown bool `cbor:"14,keyasint,omitempty"`
+	// Kexec are command lines of kernels that were loaded for kexec, apart from Buffers so that others cannot crowd them out.
+	Kexec Tally `cbor:"15,keyasint,omitempty"`
 }
 
 // Tally counts entries and keeps the first of them.
@@ -76,6 +78,8 @@ func (r *Runtime) Observe(entries []ima.Entry, p *policy.Policy, refs *reference
 			r.Violations.add(e, "")
 		case e.Problem != "":
 			r.Problems.add(e, e.Problem)
+		case len(e.Buffer) > 0 && e.Path == "kexec-cmdline":
+			r.Kexec.add(e, "")
 		case len(e.Buffer) > 0:
 			r.Buffers.add(e, "")
 		default:
@@ -86,6 +90,7 @@ func (r *Runtime) Observe(entries []ima.Entry, p *policy.Policy, refs *reference
 
 func (r *Runtime) file(e *ima.Entry, rules *policy.Runtime, refs *reference.Set) {
 	ref, known := refs.File(e.Alg, e.Digest)
+	r.mustMatch(e, rules, ref, known)
 	if (known && ref.Module != nil) || isModule(e.Path) {
 		r.module(e, ref, known)
 		return
@@ -103,14 +108,20 @@ func (r *Runtime) file(e *ima.Entry, rules *policy.Runtime, refs *reference.Set)
 		r.Known++
 	case policy.MatchAny(rules.AllowPaths, e.Path):
 		r.Allowed++
-		return
 	default:
 		r.Unknown.add(e, unknownNote(e))
-		return
 	}
+}
+
+// mustMatch holds a file against the rules on its path. Content that nothing knows breaks them too, even where the policy allows it otherwise.
+func (r *Runtime) mustMatch(e *ima.Entry, rules *policy.Runtime, ref reference.FileRef, known bool) {
 	for i := range rules.MustMatch {
 		m := &rules.MustMatch[i]
-		if policy.Match(m.Path, e.Path) && !policy.Match(m.Source, ref.Source) && !policy.Match(m.Source, firstWord(ref.Source)) {
+		switch {
+		case !policy.Match(m.Path, e.Path):
+		case !known:
+			r.Mismatches.add(e, "is unknown, must be of "+m.Source)
+		case !policy.Match(m.Source, ref.Source) && !policy.Match(m.Source, firstWord(ref.Source)):
 			r.Mismatches.add(e, "is "+ref.Path+" of "+ref.Source+", must be of "+m.Source)
 		}
 	}

@@ -1,6 +1,7 @@
 package appraisal
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -98,9 +99,23 @@ func (in *Input) level(i int, except ...string) Level {
 	return l
 }
 
+// maxFindings is how many findings of one rule are kept: a hostile log makes thousands.
+const maxFindings = 64
+
+// bounded keeps the worst findings and says what the others came to.
+func bounded(fs []Finding) []Finding {
+	if len(fs) <= maxFindings {
+		return fs
+	}
+	slices.SortStableFunc(fs, func(a, b Finding) int { return cmp.Compare(severity(b.Status), severity(a.Status)) })
+	rest := fs[maxFindings:]
+	f := Finding{Status: worst(rest), Provenance: rest[0].Provenance, Message: fmt.Sprintf("%d more findings of this rule", len(rest))}
+	return append(slices.Clone(fs[:maxFindings]), f.expect("fewer", fmt.Sprint(len(fs))).because("as of those before", "see those before"))
+}
+
 // apply runs a rule and the policy's exceptions for it.
 func (in *Input) apply(r rule) []Finding {
-	out := r.check(in)
+	out := bounded(r.check(in))
 	for i := range out {
 		f := &out[i]
 		f.Rule = r.name
@@ -132,9 +147,12 @@ func (v *Verdict) settle() {
 	}
 }
 
+var worstFirst = []Status{Fail, Unknown, Warn, Pass}
+
+func severity(s Status) int { return -slices.Index(worstFirst, s) }
+
 func worst(fs []Finding) Status {
-	order := []Status{Fail, Unknown, Warn, Pass}
-	for _, s := range order {
+	for _, s := range worstFirst {
 		if slices.ContainsFunc(fs, func(f Finding) bool { return f.Status == s }) {
 			return s
 		}

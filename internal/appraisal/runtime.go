@@ -159,12 +159,12 @@ func runtimeBuffers(in *Input) []Finding {
 		return one(f)
 	}
 	var out []Finding
+	for _, s := range in.Runtime.Kexec.First {
+		out = append(out, fail(claims.Proven, "a kernel was loaded for kexec").inList(s).expect("no kexec", s.Digest).because(
+			"kdump or a reboot by kexec: the next kernel starts unmeasured", "forbid kexec (kernel.kexec_load_disabled=1), or except this rule"))
+	}
+	out = append(out, in.Runtime.Kexec.rest("kernels loaded for kexec")...)
 	for _, s := range in.Runtime.Buffers.First {
-		if s.Path == "kexec-cmdline" {
-			out = append(out, fail(claims.Proven, "a kernel was loaded for kexec").inList(s).expect("no kexec", s.Digest).because(
-				"kdump or a reboot by kexec: the next kernel starts unmeasured", "forbid kexec (kernel.kexec_load_disabled=1), or except this rule"))
-			continue
-		}
 		out = append(out, warn(claims.Proven, "buffer %s was measured", s.Path).inList(s))
 	}
 	if len(out) == 0 {
@@ -199,16 +199,20 @@ func kernelModules(in *Input) []Finding {
 	f := &in.Claims.Facts
 	kernels := in.kernelReleases()
 	var out []Finding
-	measured := make(map[string]bool, len(in.Runtime.Modules))
+	measured, loaded := make(map[string]bool, len(in.Runtime.Modules)), make(map[string]bool, len(f.Modules))
+	for _, n := range f.Modules {
+		loaded[n] = true
+	}
 	for i := range in.Runtime.Modules {
 		m := &in.Runtime.Modules[i]
 		measured[m.Name] = true
-		if bad, ok := judgeModule(m, kernels, slices.Contains(f.Modules, m.Name)); ok {
+		if bad, ok := judgeModule(m, kernels, loaded[m.Name]); ok {
 			out = append(out, bad)
 		}
 	}
 	if in.Runtime.MoreModules > 0 {
-		out = append(out, fail(claims.Proven, "%d more modules than can be judged", in.Runtime.MoreModules))
+		out = append(out, fail(claims.Proven, "%d more modules than can be judged", in.Runtime.MoreModules).expect(fmt.Sprintf("at most %d", MaxModules), fmt.Sprint(MaxModules+in.Runtime.MoreModules)).because(
+			"something loads modules without end", "look at the first ones; reboot the worker"))
 	}
 	out = append(out, unmeasured(f, measured)...)
 	if len(out) == 0 {
@@ -263,7 +267,7 @@ func unmeasured(f *claims.Facts, measured map[string]bool) []Finding {
 // rest is the finding on entries that were counted but not kept.
 func (t *Tally) rest(what string) []Finding {
 	if n := t.Count - uint64(len(t.First)); n > 0 {
-		return one(fail(claims.Proven, "%d more %s", n, what))
+		return one(fail(claims.Proven, "%d more %s", n, what).expect("none", fmt.Sprint(t.Count)).because("as of those before", "see those before"))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package claims
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -35,6 +36,8 @@ type Boot struct {
 	StubTags         []Named         // what the kernel's EFI stub measured, PCR 9: load options, initrd
 	SBAT             *Text           // SbatLevel that shim applied, PCR 7
 	ShimSettings     []Variable      // what shim was told to do otherwise than usual, PCR 7
+
+	separated bool // the separator of PCR 7 was read: what follows is of authorities
 }
 
 // Problem is a place where the log does not fit together. It concerns one PCR, or all (-1).
@@ -168,8 +171,17 @@ func (b *Boot) readImage(e *eventlog.Event, to *[]Image) {
 	}
 }
 
+// configuration are the variables that firmware measures into PCR 7, and measures again when they change.
+var configuration = []string{"SecureBoot", "PK", "KEK", "db", "dbx", "dbt", "dbr", "SetupMode", "AuditMode", "DeployedMode"}
+
+// readSecureBoot goes by names, which the digest covers, not by types, which it does not: behind the separator, a variable that is no configuration is
+// an authority or a setting of shim.
 func (b *Boot) readSecureBoot(e *eventlog.Event) {
 	switch e.Type {
+	case eventlog.Separator:
+		b.separated = true
+	case eventlog.EFISPDMDevicePolicy, eventlog.EFISPDMDeviceAuthority:
+		b.readDevicePolicy(e)
 	case eventlog.EFIAction:
 		t, err := e.ActionText()
 		if err != nil {
@@ -184,7 +196,7 @@ func (b *Boot) readSecureBoot(e *eventlog.Event) {
 			return
 		}
 		switch {
-		case e.Type == eventlog.EFIVariableDriverConfig:
+		case e.Type == eventlog.EFIVariableDriverConfig && (!b.separated || slices.Contains(configuration, v.Name)):
 			b.readVariable(e, v)
 		case v.Name == "SbatLevel" && v.GUID == uefi.ShimLock:
 			b.SBAT = &Text{Event: e, Text: string(v.Data)}
@@ -193,6 +205,15 @@ func (b *Boot) readSecureBoot(e *eventlog.Event) {
 		default:
 			b.readAuthority(e, v)
 		}
+	}
+}
+
+// readDevicePolicy takes no more than the database of device certificates for one: another event may have been retyped to it.
+func (b *Boot) readDevicePolicy(e *eventlog.Event) {
+	same := *e
+	same.Type = eventlog.EFIVariableAuthority
+	if v, err := same.Variable(); err != nil || v.Name != "devdb" || !b.dataMatches(&same) {
+		b.problem(e, "event of type %v is not about the database of device certificates", e.Type)
 	}
 }
 
@@ -222,6 +243,23 @@ func (b *Boot) readAuthority(e *eventlog.Event, v *eventlog.Variable) {
 	a.Owner, a.Data, a.SHA256 = s.Owner, s.Data, s.SHA256
 	a.Subject = s.Subject()
 	b.Authorities = append(b.Authorities, a)
+}
+
+// Section returns the digest of the first section of that name that systemd-stub measured, or nil. The stub measures the name, then the content; both by
+// digest, so that neither a name in the log nor an event that was added after the boot counts.
+func (b *Boot) Section(name string) *Named {
+	if len(b.Sections) < 2 {
+		return nil
+	}
+	h := b.Bank.Hash().New()
+	h.Write(append([]byte(name), 0))
+	want := h.Sum(nil)
+	for i := range b.Sections[:len(b.Sections)-1] {
+		if bytes.Equal(b.Sections[i].Digest, want) {
+			return &b.Sections[i+1]
+		}
+	}
+	return nil
 }
 
 // Variable returns the last measured variable of that name, or nil.

@@ -1,7 +1,6 @@
 package claims
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 
@@ -29,8 +28,15 @@ func (b *Boot) readGRUB(e *eventlog.Event) {
 	}
 	switch t.Kind {
 	case eventlog.KindGRUBKernelCmdline:
+		// GRUB hands over the arguments of the command that it has just run. Any other text may be a command that was renamed to hide what it read.
+		if n := len(b.Commands); n == 0 || plain(dropFirst(b.Commands[n-1].Text)) != plain(t.Text) {
+			b.problem(e, "kernel command line that is not of the command before it: %s", short(t.Text))
+		}
 		b.CommandLines = append(b.CommandLines, Text{Event: e, Text: dropFirst(t.Text)}) // the kernel's path
 	case eventlog.KindSystemd:
+		if len(b.Commands) > 0 {
+			b.problem(e, "command line of systemd-boot after commands of GRUB: %s", short(t.Text))
+		}
 		b.CommandLines = append(b.CommandLines, Text{Event: e, Text: t.Text})
 	default:
 		b.Commands = append(b.Commands, Text{Event: e, Text: t.Text})
@@ -84,7 +90,19 @@ type GRUBLoad struct {
 
 // readNoFile are GRUB commands that read no file. Any other command after the kernel's could add files to PCR 9, behind which another
 // initrd could hide.
-var readNoFile = []string{"boot", "echo", "set", "unset", "export", "true", "false", "sleep", "clear", "return", "}", "{", "fi", "then", "else", "if", "setparams"}
+var readNoFile = []string{"boot", "echo", "export", "true", "false", "sleep", "clear", "return", "}", "{", "fi", "then", "else", "if", "setparams"}
+
+// harmless are variables whose setting makes GRUB read nothing. Setting others does: lang and locale_dir read catalogues, prefix reads lists of modules.
+var harmless = []string{"timeout", "default", "fallback", "gfxpayload", "root"}
+
+func readsNoFile(cmd string) bool {
+	v := verb(cmd)
+	if v == "set" || v == "unset" {
+		name, _, _ := strings.Cut(arg(cmd), "=")
+		return slices.Contains(harmless, name)
+	}
+	return slices.Contains(readNoFile, v)
+}
 
 // GRUBLoad lines GRUB's commands up with the files that it measured. The last files of PCR 9 are those of the last linux command of PCR 8
 // and the initrd commands behind it, because GRUB measures a file when it reads it; the names in the log must agree with that. It
@@ -115,7 +133,7 @@ func (b *Boot) GRUBLoad() *GRUBLoad {
 		switch {
 		case isInitrd(c):
 			want = append(want, initrdArgs(c.Text)...)
-		case !slices.Contains(readNoFile, verb(c.Text)):
+		case !readsNoFile(c.Text):
 			load.Problem = "GRUB ran " + short(c.Text) + " after the kernel was loaded: its files cannot be told apart"
 			return load
 		}
@@ -146,6 +164,11 @@ func (b *Boot) AllCommandLines() []Text {
 		}
 	}
 	return out
+}
+
+// plain leaves out what GRUB adds to quote an argument when it hands over a command line.
+func plain(s string) string {
+	return strings.NewReplacer(`"`, "", "'", "", `\`, "").Replace(strings.TrimSpace(s))
 }
 
 func dropFirst(s string) string {
@@ -203,29 +226,4 @@ func short(s string) string {
 		s = s[:80] + "..."
 	}
 	return s
-}
-
-// Words splits a kernel command line as the kernel does: at blanks outside of double quotes.
-func Words(line string) []string {
-	var out []string
-	var w bytes.Buffer
-	quoted := false
-	flush := func() {
-		if w.Len() > 0 {
-			out = append(out, w.String())
-			w.Reset()
-		}
-	}
-	for i := range len(line) {
-		switch c := line[i]; {
-		case c == '"':
-			quoted = !quoted
-		case !quoted && (c == ' ' || c == '\t' || c == '\n' || c == '\v' || c == '\f' || c == '\r' || c == 0):
-			flush()
-		default:
-			w.WriteByte(c)
-		}
-	}
-	flush()
-	return out
 }
