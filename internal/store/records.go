@@ -148,7 +148,7 @@ func (s *SQLite) Clean(ctx context.Context, now time.Time) error {
 			query string
 			args  []any
 		}{
-			{`DELETE FROM blobs WHERE digest NOT IN (SELECT event_log FROM evidence WHERE event_log IS NOT NULL UNION SELECT facts FROM evidence WHERE facts IS NOT NULL)`, nil},
+			{`DELETE FROM blobs WHERE digest NOT IN (SELECT digest FROM log_refs)`, nil},
 			{`DELETE FROM ima WHERE NOT EXISTS (SELECT 1 FROM evidence e WHERE e.node = ima.node AND e.list = ima.list)
 				AND NOT EXISTS (SELECT 1 FROM states s WHERE s.node = ima.node AND s.list = ima.list)`, nil},
 			{`DELETE FROM sessions WHERE expires < ?`, []any{old}},

@@ -109,6 +109,35 @@ var migrations = []string{
 	) STRICT;
 	CREATE TRIGGER acts_no_update BEFORE UPDATE ON acts BEGIN SELECT RAISE (ABORT, 'acts are append-only'); END;
 	CREATE TRIGGER acts_no_delete BEFORE DELETE ON acts BEGIN SELECT RAISE (ABORT, 'acts are append-only'); END;`,
+
+	// A log that the last Evidence has let go of is removed at once: what one node makes AIAS keep is bounded, however often it sends another.
+	`CREATE TABLE log_refs (
+		digest BLOB NOT NULL,
+		evidence INTEGER NOT NULL,
+		facts INTEGER NOT NULL,
+		PRIMARY KEY (digest, evidence, facts)
+	) STRICT, WITHOUT ROWID;
+	INSERT INTO log_refs SELECT event_log, id, 0 FROM evidence WHERE event_log IS NOT NULL;
+	INSERT INTO log_refs SELECT facts, id, 1 FROM evidence WHERE facts IS NOT NULL;
+	CREATE TRIGGER log_refs_insert AFTER INSERT ON evidence BEGIN
+		INSERT INTO log_refs SELECT NEW.event_log, NEW.id, 0 WHERE NEW.event_log IS NOT NULL;
+		INSERT INTO log_refs SELECT NEW.facts, NEW.id, 1 WHERE NEW.facts IS NOT NULL;
+	END;
+	CREATE TRIGGER log_refs_log AFTER UPDATE ON evidence WHEN OLD.event_log IS NOT NEW.event_log BEGIN
+		INSERT INTO log_refs SELECT NEW.event_log, NEW.id, 0 WHERE NEW.event_log IS NOT NULL;
+		DELETE FROM log_refs WHERE digest = OLD.event_log AND evidence = OLD.id AND facts = 0;
+		DELETE FROM blobs WHERE digest = OLD.event_log AND NOT EXISTS (SELECT 1 FROM log_refs WHERE digest = OLD.event_log);
+	END;
+	CREATE TRIGGER log_refs_facts AFTER UPDATE ON evidence WHEN OLD.facts IS NOT NEW.facts BEGIN
+		INSERT INTO log_refs SELECT NEW.facts, NEW.id, 1 WHERE NEW.facts IS NOT NULL;
+		DELETE FROM log_refs WHERE digest = OLD.facts AND evidence = OLD.id AND facts = 1;
+		DELETE FROM blobs WHERE digest = OLD.facts AND NOT EXISTS (SELECT 1 FROM log_refs WHERE digest = OLD.facts);
+	END;
+	CREATE TRIGGER log_refs_delete AFTER DELETE ON evidence BEGIN
+		DELETE FROM log_refs WHERE digest = OLD.event_log AND evidence = OLD.id AND facts = 0;
+		DELETE FROM log_refs WHERE digest = OLD.facts AND evidence = OLD.id AND facts = 1;
+		DELETE FROM blobs WHERE digest IN (OLD.event_log, OLD.facts) AND NOT EXISTS (SELECT 1 FROM log_refs WHERE log_refs.digest = blobs.digest);
+	END;`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

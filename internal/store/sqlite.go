@@ -5,8 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -22,6 +25,7 @@ type SQLite struct {
 	stopped chan struct{}
 	once    sync.Once
 	batch   []*write
+	wrote   atomic.Int64 // time of the last commit, nanoseconds; 0 after one that failed
 	observe func(time.Duration)
 	enc     *zstd.Encoder
 	dec     *zstd.Decoder
@@ -39,7 +43,10 @@ func Open(ctx context.Context, path string, observe func(time.Duration)) (*SQLit
 	s := &SQLite{
 		queue: make(chan *write, maxQueue), stop: make(chan struct{}), stopped: make(chan struct{}), observe: observe,
 	}
-	var err error
+	err := private(path)
+	if err != nil {
+		return nil, err
+	}
 	if s.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true)); err != nil {
 		return nil, err
 	}
@@ -69,6 +76,23 @@ func Open(ctx context.Context, path string, observe func(time.Duration)) (*SQLit
 	return s, nil
 }
 
+// private makes the database a file that only its owner can read, before SQLite makes it for everyone; its other files follow it.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	for _, p := range []string{path, path + "-wal", path + "-shm"} {
+		if err := os.Chmod(p, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("make the database private: %w", err)
+		}
+	}
+	return nil
+}
+
 // Close writes what was accepted, and closes the database.
 func (s *SQLite) Close() error {
 	var err error
@@ -82,8 +106,18 @@ func (s *SQLite) Close() error {
 	return err
 }
 
-// Ping tells whether the database answers.
+// pingFresh is how long a commit vouches for the next one.
+const pingFresh = 10 * time.Second
+
+// Ping tells whether the database takes writes and answers. When the last commit was long ago, or failed, it writes a value to find out: a full
+// disk answers reads for ever.
 func (s *SQLite) Ping(ctx context.Context) error {
+	if time.Now().UnixNano()-s.wrote.Load() > int64(pingFresh) {
+		err := s.PutSettings(ctx, map[string][]byte{"probe": []byte(time.Now().UTC().Format(time.RFC3339))}, nil)
+		if err != nil {
+			return fmt.Errorf("the database takes no writes: %w", err)
+		}
+	}
 	var n int
 	return s.read.QueryRowContext(ctx, `SELECT 1`).Scan(&n)
 }

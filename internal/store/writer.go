@@ -125,12 +125,16 @@ func (s *SQLite) commit(t *txn, batch []*write) {
 	if err != nil && len(batch) > 1 {
 		// One write broke the transaction: each gets its own, so that nobody fails for another.
 		for _, w := range batch {
-			if err := t.all([]*write{w}); err != nil {
+			if err = t.all([]*write{w}); err != nil {
 				w.err = err
 			}
 		}
 	} else if err != nil {
 		batch[0].err = err
+	}
+	s.wrote.Store(0)
+	if err == nil {
+		s.wrote.Store(time.Now().UnixNano())
 	}
 	for i, w := range batch {
 		close(w.done)
