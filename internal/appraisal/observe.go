@@ -65,26 +65,23 @@ type Module struct {
 	Signer string `cbor:"8,keyasint,omitempty"`
 }
 
-// Observe judges further entries of the list. The result depends on p and refs: a Runtime goes on only with the same ones.
-func (r *Runtime) Observe(entries []ima.Entry, p *policy.Policy, refs *reference.Set) {
-	rules := &p.Spec.Runtime
-	for i := range entries {
-		e := &entries[i]
-		r.Entries++
-		switch {
-		case e.Index == 0 && e.Path == ima.AggregateName:
-			r.Aggregate = true
-		case e.Violation:
-			r.Violations.add(e, "")
-		case e.Problem != "":
-			r.Problems.add(e, e.Problem)
-		case len(e.Buffer) > 0 && e.Path == "kexec-cmdline":
-			r.Kexec.add(e, "")
-		case len(e.Buffer) > 0:
-			r.Buffers.add(e, "")
-		default:
-			r.file(e, rules, refs)
-		}
+// Observe judges one further entry of the list, and keeps nothing of it. The result depends on p and refs: a Runtime goes on only with the
+// same ones.
+func (r *Runtime) Observe(e *ima.Entry, p *policy.Policy, refs *reference.Set) {
+	r.Entries++
+	switch {
+	case e.Index == 0 && e.Path == ima.AggregateName:
+		r.Aggregate = true
+	case e.Violation:
+		r.Violations.add(e, "")
+	case e.Problem != "":
+		r.Problems.add(e, e.Problem)
+	case len(e.Buffer) > 0 && e.Path == "kexec-cmdline":
+		r.Kexec.add(e, "")
+	case len(e.Buffer) > 0:
+		r.Buffers.add(e, "")
+	default:
+		r.file(e, &p.Spec.Runtime, refs)
 	}
 }
 

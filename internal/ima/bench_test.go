@@ -26,11 +26,11 @@ func BenchmarkVerify(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				for i := range res.Entries {
-					if _, ok := known[[32]byte(res.Entries[i].Digest)]; !ok {
+				res.Each(func(e *ima.Entry) {
+					if _, ok := known[[32]byte(e.Digest)]; !ok {
 						b.Fatal("unknown digest")
 					}
-				}
+				})
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/entry")
 		})

@@ -2,9 +2,7 @@ package ima
 
 import (
 	"bytes"
-	"crypto/sha1" //nolint:gosec // template hashes and SHA-1 banks are what the kernel writes
-	"crypto/sha256"
-	"crypto/sha512"
+	"hash"
 
 	"touchstone.dev/touchstone/internal/tpm"
 )
@@ -25,27 +23,28 @@ const (
 	allModes = ModeHash | ModePad | ModePadFF
 )
 
-// chain replays one bank in one mode.
+// chain replays one bank in one mode. The first bytes of buf are the value, those behind it the digest that extends it: what is
+// hashed stands there already.
 type chain struct {
-	mode  Modes
-	value [64]byte
+	mode Modes
+	buf  [128]byte
 }
 
 // bank replays one quoted bank, in each mode that is still possible.
 type bank struct {
 	alg    tpm.Alg
 	size   int
-	want   [64]byte
+	want   []byte
 	chains []chain
+	sum    hash.Hash // of alg
 }
 
 func newBank(alg tpm.Alg, want, value []byte, modes Modes) *bank {
-	b := &bank{alg: alg, size: alg.Size()}
-	copy(b.want[:], want)
+	b := &bank{alg: alg, size: alg.Size(), want: bytes.Clone(want), sum: alg.Hash().New()}
 	for _, m := range []Modes{ModeHash, ModePad, ModePadFF} {
 		if modes&m != 0 {
 			c := chain{mode: m}
-			copy(c.value[:], value)
+			copy(c.buf[:], value)
 			b.chains = append(b.chains, c)
 		}
 	}
@@ -56,8 +55,8 @@ func newBank(alg tpm.Alg, want, value []byte, modes Modes) *bank {
 func (b *bank) matches() Modes {
 	var m Modes
 	for i := range b.chains {
-		if b.chains[i].value == b.want {
-			m |= b.chains[i].mode
+		if c := &b.chains[i]; c.buf[0] == b.want[0] && bytes.Equal(c.buf[:b.size], b.want) {
+			m |= c.mode
 		}
 	}
 	return m
@@ -67,52 +66,34 @@ func (b *bank) matches() Modes {
 func (b *bank) extend(hashed []byte, sha1sum *[20]byte, violation bool) {
 	for i := range b.chains {
 		c := &b.chains[i]
-		if b.alg == tpm.AlgSHA256 && c.mode == ModeHash && !violation {
-			c.extend256(hashed)
-			continue
-		}
-		var buf [128]byte // old value, digest
-		digest := buf[b.size : 2*b.size]
+		digest := c.buf[b.size : 2*b.size]
 		switch {
+		case !violation && c.mode == ModeHash && b.alg != tpm.AlgSHA1:
+			b.hash(hashed, digest)
 		case violation && c.mode == ModePad:
+			clear(digest)
 			fill(digest[:20])
 		case violation:
 			fill(digest)
-		case c.mode == ModeHash && b.alg != tpm.AlgSHA1:
-			hash(b.alg, hashed, digest)
 		default:
+			clear(digest)
 			copy(digest, sha1sum[:])
 		}
-		copy(buf[:b.size], c.value[:])
-		hash(b.alg, buf[:2*b.size], c.value[:])
+		b.hash(c.buf[:2*b.size], c.buf[:b.size])
 	}
 }
 
-// extend256 is extend for the bank and the mode that nearly every worker has.
-func (c *chain) extend256(hashed []byte) {
-	var buf [64]byte
-	*(*[32]byte)(buf[:]) = *(*[32]byte)(c.value[:])
-	*(*[32]byte)(buf[32:]) = sha256.Sum256(hashed)
-	*(*[32]byte)(c.value[:]) = sha256.Sum256(buf[:])
+// hash puts the hash of data into out, which may be a part of data. One hash.Hash for all entries is cheaper than a new one for each,
+// which is what Sum256 and the like take.
+func (b *bank) hash(data, out []byte) {
+	b.sum.Reset()
+	b.sum.Write(data) // never fails
+	b.sum.Sum(out[:0])
 }
 
 func fill(b []byte) {
 	for i := range b {
 		b[i] = 0xff
-	}
-}
-
-// hash puts the hash of data into the first bytes of out. It allocates nothing.
-func hash(alg tpm.Alg, data, out []byte) {
-	switch alg {
-	case tpm.AlgSHA256:
-		*(*[32]byte)(out) = sha256.Sum256(data)
-	case tpm.AlgSHA1:
-		*(*[20]byte)(out) = sha1.Sum(data) //nolint:gosec // see the import
-	case tpm.AlgSHA384:
-		*(*[48]byte)(out) = sha512.Sum384(data)
-	case tpm.AlgSHA512:
-		*(*[64]byte)(out) = sha512.Sum512(data)
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 // AggregateName is the path of the entry that IMA makes first of all, over the PCRs of the boot.
 const AggregateName = "boot_aggregate"
 
-// Entry is one measurement. Its slices point into the list that was given; they must not be changed.
+// Entry is one measurement. Its slices point into the list that was given; they must not be changed. Its strings, slices and Extra
+// stay valid when the Entry itself is used again for the next one.
 type Entry struct {
 	Index        uint64 // position in the whole list, from 0
 	Offset       int    // byte offset in the whole list
@@ -94,11 +95,13 @@ func (e *Entry) fields(t *template, l *List) {
 // stand for one: the digest of a buffer is that of its bytes, and what is measured has a name, not a path (Linux,
 // process_buffer_measurement).
 func (e *Entry) checkBuffer() {
-	var sum [64]byte
-	hash(e.Alg, e.Buffer, sum[:])
+	if e.Violation || e.Alg == 0 {
+		return // says so itself
+	}
+	h := e.Alg.Hash().New()
+	h.Write(e.Buffer)
 	switch {
-	case e.Violation || e.Alg == 0: // says so itself
-	case len(e.Buffer) == 0 || !bytes.Equal(sum[:e.Alg.Size()], e.Digest):
+	case len(e.Buffer) == 0 || !bytes.Equal(h.Sum(nil), e.Digest):
 		e.problem("digest is not that of the buffer: not an entry for a buffer")
 	case strings.HasPrefix(e.Path, "/"):
 		e.problem("buffer under the path of a file: not an entry for a buffer")
@@ -171,13 +174,13 @@ func (e *Entry) problem(format string, args ...any) {
 
 // name takes the path; the newer fields end with one NUL.
 func (e *Entry) name(b []byte, nul bool, l *List) {
-	if nul {
-		var ok bool
-		if b, ok = bytes.CutSuffix(b, []byte{0}); !ok {
-			e.problem("path does not end with NUL")
-		}
-	}
-	if bytes.IndexByte(b, 0) >= 0 {
+	end := bytes.IndexByte(b, 0)
+	switch {
+	case nul && end >= 0 && end == len(b)-1:
+		b = b[:end]
+	case nul && (len(b) == 0 || b[len(b)-1] != 0):
+		e.problem("path does not end with NUL")
+	case end >= 0:
 		e.problem("path holds a NUL")
 	}
 	if len(b) > MaxPath {
@@ -201,12 +204,13 @@ func (e *Entry) number(b []byte, order ByteOrder) uint32 {
 	return 0
 }
 
-var sha256Prefix = []byte("sha256:\x00")
+// sha256Prefix begins the digests of nearly every list.
+const sha256Prefix = "sha256:\x00"
 
 // digest splits "algorithm:\0digest" or, with v2, "type:algorithm:\0digest". Of a violation, the digest is zero and may
 // have 20 bytes whatever the algorithm (kernels before 6.2).
 func (e *Entry) digest(b []byte, v2 bool) (alg tpm.Alg, typ string, digest []byte) {
-	if !v2 && len(b) == len(sha256Prefix)+32 && bytes.HasPrefix(b, sha256Prefix) {
+	if !v2 && len(b) == len(sha256Prefix)+32 && string(b[:len(sha256Prefix)]) == sha256Prefix {
 		return tpm.AlgSHA256, "", b[len(sha256Prefix):]
 	}
 	end := bytes.Index(b, []byte(":\x00"))

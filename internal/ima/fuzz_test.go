@@ -67,6 +67,9 @@ func FuzzVerify(f *testing.F) {
 			if len(list) < len(want) || string(list[:len(want)]) != string(want) {
 				t.Fatalf("Verify accepts a list that was not measured: %+v", got)
 			}
+			if n := len(entries(got)); n != got.Matched || uint64(n) != got.State.Entries-from.Entries {
+				t.Fatalf("Each: got %d entries, want %d", n, got.Matched)
+			}
 		}
 	})
 }

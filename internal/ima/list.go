@@ -11,6 +11,7 @@ import (
 type List struct {
 	b      []byte
 	paths  strings.Builder // paths of the entries, so that they need few allocations
+	chunk  int             // size of the last buffer of paths
 	at     int             // where the next entry starts in b
 	count  int             // entries walked over
 	from   State
@@ -150,14 +151,18 @@ func (l *List) fill(e *Entry, r record) {
 	}
 }
 
-// pathsChunk is the size of the buffers that hold paths.
-const pathsChunk = 64 << 10
+// Sizes of the buffers that hold paths: they grow, so that a list of few entries needs little.
+const (
+	firstChunk = 1 << 10
+	lastChunk  = 64 << 10
+)
 
 // path keeps b as a string. One buffer holds the paths of many entries.
 func (l *List) path(b []byte) string {
 	if l.paths.Cap()-l.paths.Len() < len(b) {
+		l.chunk = min(max(firstChunk, 2*l.chunk), lastChunk)
 		l.paths = strings.Builder{}
-		l.paths.Grow(max(len(b), min(pathsChunk, len(l.b)-l.at+len(b))))
+		l.paths.Grow(max(len(b), min(l.chunk, len(l.b)-l.at+len(b))))
 	}
 	l.paths.Write(b)
 	s := l.paths.String()

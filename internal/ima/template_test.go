@@ -80,7 +80,7 @@ func TestTemplates(t *testing.T) {
 				t.Errorf("Verify(%s, big endian %v): %v", test.template, big, err)
 				continue
 			}
-			got := res.Entries[1]
+			got := entries(res)[1]
 			if got.Template != test.template || got.PCR != 10 || len(got.TemplateHash) != 20 {
 				t.Errorf("Verify(%s): got template %q, PCR %d", test.template, got.Template, got.PCR)
 			}
@@ -123,10 +123,10 @@ func TestProblems(t *testing.T) {
 			t.Errorf("Verify(%s %q): %v", test.template, test.data, err)
 			continue
 		}
-		if got := res.Entries[0].Problem; !strings.Contains(got, test.want) {
+		if got := entries(res)[0].Problem; !strings.Contains(got, test.want) {
 			t.Errorf("Verify(%s %q): got problem %q, want %q", test.template, test.data, got, test.want)
 		}
-		if got := res.Entries[1]; got.Problem != "" || got.Path != "/bin/after" {
+		if got := entries(res)[1]; got.Problem != "" || got.Path != "/bin/after" {
 			t.Errorf("Verify(%s %q): got %+v after it, want a clean entry", test.template, test.data, got)
 		}
 	}
@@ -149,7 +149,7 @@ func TestRenamedTemplate(t *testing.T) {
 			t.Errorf("Verify(%s): %v", test.template, err)
 			continue
 		}
-		if e := res.Entries[1]; e.Digest != nil || !strings.Contains(e.Problem, test.want) {
+		if e := entries(res)[1]; e.Digest != nil || !strings.Contains(e.Problem, test.want) {
 			t.Errorf("Verify(%s): got digest %x, problem %q, want none and %q", test.template, e.Digest, e.Problem, test.want)
 		}
 		// The same across a resume.
@@ -159,14 +159,14 @@ func TestRenamedTemplate(t *testing.T) {
 			t.Fatal(err)
 		}
 		res, err = ima.Verify(renamed.Since(1), res.State, b.PCRs())
-		if err != nil || !strings.Contains(res.Entries[0].Problem, test.want) {
+		if err != nil || !strings.Contains(entries(res)[0].Problem, test.want) {
 			t.Errorf("Verify(%s) after resume: got %+v, %v, want problem %q", test.template, res, err, test.want)
 		}
 	}
 	// Types that the kernel does not write are refused in the kernel's own templates too.
 	b := imatest.New().Add("ima-ngv2", imatest.Fields{Alg: tpm.AlgSHA256, Type: "\x03", Digest: good, Path: "/tmp/miner"})
 	res, err := ima.Verify(b.Bytes(), ima.State{}, b.PCRs())
-	if err != nil || res.Entries[0].Problem == "" {
+	if err != nil || entries(res)[0].Problem == "" {
 		t.Errorf("Verify(unknown digest type): got %+v, %v, want a problem", res, err)
 	}
 }
@@ -192,7 +192,7 @@ func TestRenamedToBuffer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e := res.Entries[0]; !strings.Contains(e.Problem, test.want) || (e.Problem == "") != (test.want == "") {
+		if e := entries(res)[0]; !strings.Contains(e.Problem, test.want) || (e.Problem == "") != (test.want == "") {
 			t.Errorf("Verify(%s): got problem %q, want %q", test.name, e.Problem, test.want)
 		}
 	}
@@ -208,7 +208,7 @@ func TestUserTemplateResumes(t *testing.T) {
 	}
 	b.Add(template, imatest.Fields{Alg: tpm.AlgSHA256, Digest: imatest.Digest(1), Path: "/bin/true"})
 	res, err = ima.Verify(b.Since(1), res.State, b.PCRs())
-	if err != nil || res.Entries[0].Problem != "" || res.Entries[0].Path != "/bin/true" {
+	if err != nil || entries(res)[0].Problem != "" || entries(res)[0].Path != "/bin/true" {
 		t.Errorf("Verify: got %+v, %v, want /bin/true without problem", res, err)
 	}
 }

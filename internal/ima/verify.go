@@ -11,17 +11,28 @@ import (
 
 // Result is what a list says as far as the quote covers it.
 type Result struct {
-	Entries   []Entry // the new entries up to the quoted value, in order
-	Matched   int     // number of Entries
-	Unmatched int     // entries behind the quoted value: made after the quote, proven by nothing
-	State     State   // the point up to which the list is verified
-	// Aggregate is the first entry of the list when it is among Entries and is a boot_aggregate; else nil. See also State.Aggregate.
+	Matched   int   // new entries up to the quoted value; see Each
+	Unmatched int   // entries behind the quoted value: made after the quote, proven by nothing
+	State     State // the point up to which the list is verified
+	// Aggregate is the first entry of the list when it is among the new ones and is a boot_aggregate; else nil. See also State.Aggregate.
 	Aggregate *Entry
+
+	list []byte // the new entries
+	from State
+}
+
+// Each calls fn for each new entry up to the quoted value, in order. The Entry is used again for the next call; what it points to is not.
+// It reads the list that was given to Verify, which must not have been changed since.
+func (r *Result) Each(fn func(*Entry)) {
+	l := NewList(r.list, r.from)
+	for l.Next() { // without error: Verify read the same bytes
+		fn(l.Entry())
+	}
 }
 
 // Verify replays list, which starts where from ends (the zero State: the whole list), and finds the entry after which
-// PCR 10 has the quoted value in every bank of quoted at once. Every template hash up to there is checked. The entries
-// up to that point are returned; a value is quoted that stands at from itself gives a Result without entries.
+// PCR 10 has the quoted value in every bank of quoted at once. Every template hash up to there is checked. The Result holds
+// the entries up to that point: none when the quoted value is that of from itself. It points into list, which must not be changed.
 //
 // How the kernel extends banks longer than SHA-1 is found out once and kept in the State (see [Modes]).
 //
@@ -156,43 +167,37 @@ func (p *pass) explain() error {
 		ErrNoPrefix, p.count)
 }
 
-// result reads the entries that the quote covers, and counts the others.
+// result counts the entries that the quote does not cover.
 func (p *pass) result(list []byte, from State) (*Result, error) {
 	for p.list.at < len(list) {
 		if _, err := p.list.record(); err != nil {
 			return nil, err
 		}
 	}
-	res := &Result{Matched: p.count, Unmatched: p.list.count - p.count, State: from.Clone()}
-	l := NewList(list[:p.end], from)
-	res.Entries = make([]Entry, p.count)
-	for i := range res.Entries {
-		r, err := l.record()
-		if err != nil {
-			return nil, err
-		}
-		l.fill(&res.Entries[i], r)
-	}
+	res := &Result{Matched: p.count, Unmatched: p.list.count - p.count, State: from.Clone(), list: list[:p.end], from: from.Clone()}
 	if p.count > 0 {
-		res.advance(p, l)
+		res.advance(p)
 	}
 	return res, nil
 }
 
 // advance moves the state behind the matched entries.
-func (res *Result) advance(p *pass, l *List) {
-	s := &res.State
-	first := s.Entries == 0
+func (r *Result) advance(p *pass) {
+	s := &r.State
 	s.Entries += uint64(p.count)
 	s.Offset += uint64(p.end)
-	s.Order = l.order
+	s.Order = p.list.order
 	s.Banks = nil
 	for _, b := range p.banks {
-		s.Banks = append(s.Banks, Bank{Alg: b.alg, Modes: b.matches(), Value: bytes.Clone(b.want[:b.size])})
+		s.Banks = append(s.Banks, Bank{Alg: b.alg, Modes: b.matches(), Value: b.want})
 	}
-	if e := &res.Entries[0]; first && e.isAggregate() {
-		res.Aggregate = e
-		s.AggregateAlg, s.Aggregate = e.Alg, bytes.Clone(e.Digest)
-		s.Template = l.first
+	if r.from.Entries > 0 {
+		return
+	}
+	first := NewList(r.list, r.from)
+	if first.Next() && first.entry.isAggregate() {
+		r.Aggregate = first.Entry()
+		s.AggregateAlg, s.Aggregate = r.Aggregate.Alg, bytes.Clone(r.Aggregate.Digest)
+		s.Template = first.first
 	}
 }

@@ -86,7 +86,7 @@ func TestListMovesWhileRead(t *testing.T) {
 		t.Fatalf("Verify: got %+v, %v, want 12 matched, 4 unmatched", res, err)
 	}
 	res, err = ima.Verify(b.Since(12), res.State, b.PCRs())
-	if err != nil || res.Matched != 4 || res.Entries[0].Index != 12 || res.Entries[0].Offset != b.Offset(12) {
+	if err != nil || res.Matched != 4 || entries(res)[0].Index != 12 || entries(res)[0].Offset != b.Offset(12) {
 		t.Errorf("Verify(the rest): got %+v, %v, want 4 matched from entry 12", res, err)
 	}
 	// Quotes of two banks that were made at different points fit no prefix.
@@ -126,7 +126,7 @@ func TestResume(t *testing.T) {
 	if diff := cmp.Diff(whole.State, part.State); diff != "" {
 		t.Errorf("State after two parts (-whole +parts):\n%s", diff)
 	}
-	if diff := cmp.Diff(whole.Entries[at:], part.Entries); diff != "" {
+	if diff := cmp.Diff(entries(whole)[at:], entries(part)); diff != "" {
 		t.Errorf("Entries of the second part (-whole +parts):\n%s", diff)
 	}
 
