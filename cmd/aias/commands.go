@@ -20,7 +20,7 @@ func initCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use: "init", Short: "Make the data folder: CA, keys, and the first operator's bundle", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := o.open(cmd.Context())
+			s, err := o.openQuiet(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -34,12 +34,27 @@ func initCommand(o *options) *cobra.Command {
 			if !made {
 				fmt.Fprintf(out, "%s was set up already; nothing changed\n", s.config.Data)
 			}
-			fmt.Fprintf(out, "operator bundle  %s  (keep it private; export TOUCHSTONE_OPERATOR=%s)\n", bundle, bundle)
-			fmt.Fprintf(out, "root certificate %s\n", filepath.Join(s.config.Data, authority.CAFile))
-			fmt.Fprintf(out, "for agents       --server https://%s --ca-hash %s\n", s.config.Address, s.authority.CAHash())
+			fmt.Fprintf(out, "operator bundle   %s  (keep it private; export TOUCHSTONE_OPERATOR=%s)\n", bundle, bundle)
+			fmt.Fprintf(out, "root certificate  %s\n", filepath.Join(s.config.Data, authority.CAFile))
+			fmt.Fprintf(out, "references        %s\n", s.config.References)
+			fmt.Fprintf(out, "for agents        --server https://%s --ca-hash %s\n", s.config.Address, s.authority.CAHash())
+			if local(s.config.Address) {
+				fmt.Fprintf(out, "\nOnly this machine reaches https://%s. For workers elsewhere set address in the configuration, for init and for serve;\n"+
+					"`aias operator add` makes a bundle with the new address.\n", s.config.Address)
+			}
 			return nil
 		},
 	}
+}
+
+// local tells whether an address is one of this machine only.
+func local(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func serveCommand(o *options) *cobra.Command {
@@ -51,6 +66,11 @@ func serveCommand(o *options) *cobra.Command {
 }
 
 func serve(ctx context.Context, o *options) error {
+	unlock, err := o.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	s, err := o.open(ctx)
 	if err != nil {
 		return err
@@ -125,12 +145,16 @@ func operatorCommand(o *options) *cobra.Command {
 	add := &cobra.Command{
 		Use: "add NAME", Short: "Make the bundle of another operator", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := o.open(cmd.Context())
+			s, err := o.openQuiet(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer s.close()
-			return s.authority.WriteOperator(args[0], out)
+			if err := s.authority.WriteOperator(args[0], out); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "operator bundle of %s for https://%s: %s  (it holds a private key)\n", args[0], s.config.Address, out)
+			return nil
 		},
 	}
 	add.Flags().StringVar(&out, "out", "operator.json", "`FILE` to write")

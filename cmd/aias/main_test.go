@@ -110,6 +110,19 @@ func TestServeKill9AndServeAgain(t *testing.T) {
 	}
 }
 
+// Two services on one data folder would overwrite what the other knows; commands beside the service are fine.
+func TestServeTwice(t *testing.T) {
+	config, data := setUp(t)
+	served(t, config, data)
+	out, err := command(t, "serve", "--config", config, "--listen", "127.0.0.1:0").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "another `aias serve` works with") {
+		t.Errorf("aias serve beside another: got %q, %v; want a refusal", out, err)
+	}
+	if out, err := command(t, "token", "create", "--config", config).CombinedOutput(); err != nil {
+		t.Errorf("aias token create beside the service: %v\n%s", err, out)
+	}
+}
+
 func TestTerminate(t *testing.T) {
 	config, data := setUp(t)
 	cmd, _ := served(t, config, data)
@@ -139,8 +152,9 @@ func TestInitAndToken(t *testing.T) {
 		t.Errorf("aias init again: got %q, %v", again, err)
 	}
 	bundle := filepath.Join(t.TempDir(), "op.json")
-	if out, err := command(t, "operator", "add", "second", "--config", config, "--out", bundle).CombinedOutput(); err != nil {
-		t.Errorf("aias operator add: %v\n%s", err, out)
+	added, err := command(t, "operator", "add", "second", "--config", config, "--out", bundle).CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(added), "operator bundle of second for https://") {
+		t.Errorf("aias operator add: got %q, %v; want one line that names the bundle", added, err)
 	}
 	if _, err := operator.Open(bundle); err != nil {
 		t.Errorf("second operator's bundle: %v", err)

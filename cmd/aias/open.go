@@ -9,11 +9,17 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"touchstone.dev/touchstone/internal/authority"
 	"touchstone.dev/touchstone/internal/store"
 )
 
-const databaseFile = "aias.db"
+// Names in the data folder.
+const (
+	databaseFile = "aias.db"
+	lockFile     = "aias.lock"
+)
 
 // options are the flags that all commands share.
 type options struct {
@@ -61,6 +67,40 @@ func (o *options) open(ctx context.Context) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openWith(ctx, c)
+}
+
+// openQuiet is open for commands that end at once: the log says nothing but what is wrong.
+func (o *options) openQuiet(ctx context.Context) (*service, error) {
+	c, err := o.load()
+	if err != nil {
+		return nil, err
+	}
+	c.Log.Level = slog.LevelError.String()
+	return openWith(ctx, c)
+}
+
+// lock makes sure that one service at a time works with a data folder: two would overwrite what the other knows of its nodes.
+func (o *options) lock() (unlock func(), err error) {
+	c, err := o.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(c.Data, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits
+		_ = f.Close()
+		return nil, fmt.Errorf("another `aias serve` works with %s (%w): stop it first, or give this one a folder of its own", c.Data, err)
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+func openWith(ctx context.Context, c authority.Config) (_ *service, err error) {
 	s := &service{config: c, log: newLogger(os.Stderr, c.Log)}
 	slog.SetDefault(s.log)
 	for _, dir := range []string{c.Data, c.References} {

@@ -63,7 +63,7 @@ func TestDrawStatus(t *testing.T) {
 		want   string
 	}{
 		{agent.Status{Node: "w", Trusted: true, Expires: now.Add(time.Minute)}, "w: trusted until"},
-		{agent.Status{Node: "w", Trusted: true, Expires: now.Add(-time.Minute)}, "w: not trusted"},
+		{agent.Status{Node: "w", Trusted: true, Expires: now.Add(-time.Minute)}, "does the agent run"},
 		{agent.Status{Node: "w", Error: "away"}, "w: attestation failed: away"},
 		{agent.Status{Node: "w", Levels: []protocol.LevelInfo{{Level: 5, Name: "runtime", Status: "fail", Reason: "why"}}}, "5 runtime      fail     why"},
 	} {

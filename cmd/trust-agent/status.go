@@ -44,11 +44,13 @@ func statusCmd() *cobra.Command {
 
 func drawStatus(w io.Writer, s *agent.Status, now time.Time) {
 	word := "not trusted"
-	if s.Trusted && now.Before(s.Expires) {
-		word = "trusted until " + s.Expires.Local().Format(time.TimeOnly)
-	}
-	if s.Error != "" {
+	switch {
+	case s.Error != "":
 		word = "attestation failed: " + s.Error
+	case !s.Expires.IsZero() && !now.Before(s.Expires):
+		word = "not trusted: the last verdict ended at " + s.Expires.Local().Format(time.DateTime) + "; does the agent run (systemctl status trust-agent)?"
+	case s.Trusted && now.Before(s.Expires):
+		word = "trusted until " + s.Expires.Local().Format(time.TimeOnly)
 	}
 	fmt.Fprintf(w, "%s: %s\n", s.Node, word)
 	for _, l := range s.Levels {

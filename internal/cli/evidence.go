@@ -14,7 +14,7 @@ import (
 
 func (a *App) evidenceCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "evidence", Short: "Evidence documents: make one, look into one"}
-	cmd.AddCommand(a.packCmd(), a.collectCmd(), a.showCmd())
+	cmd.AddCommand(a.packCmd(), a.collectCmd(), a.showCmd(), a.downloadCmd())
 	return cmd
 }
 
@@ -61,6 +61,10 @@ func (a *App) writeEvidence(doc *evidence.Document, out string) error {
 	if err != nil {
 		return unreadable(err)
 	}
+	return a.writeDocument(data, out)
+}
+
+func (a *App) writeDocument(data []byte, out string) error {
 	if out != "-" {
 		if err := os.WriteFile(out, data, 0o600); err != nil {
 			return unreadable(fmt.Errorf("write the Evidence: %w", err))
@@ -70,7 +74,7 @@ func (a *App) writeEvidence(doc *evidence.Document, out string) error {
 	if a.Style.Color {
 		return unreadable(errors.New("the document is binary: give a file with -o, or a pipe"))
 	}
-	_, err = a.Out.Write(data)
+	_, err := a.Out.Write(data)
 	return err
 }
 

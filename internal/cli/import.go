@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,7 +94,10 @@ func (im *importing) each(files []string, read importer) error {
 		}
 		s, err := im.one(name, with)
 		if err != nil {
-			return unreadable(fmt.Errorf("%s: %w", name, err))
+			if !strings.Contains(err.Error(), name) {
+				err = fmt.Errorf("%s: %w", name, err)
+			}
+			return unreadable(err)
 		}
 		sources = append(sources, *s)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -72,15 +73,20 @@ func (a *App) drawReport(w io.Writer, r *protocol.Report, v *appraisal.Verdict) 
 		v.Trusted = r.Node.Trust == protocol.Trusted
 		a.Style.Verdict(w, r.Node.Name, v)
 	}
-	if v != nil && !v.Trusted && r.Node.Reason != "" {
+	fmt.Fprintln(w)
+	reason := ""
+	if v != nil && !v.Trusted {
 		if _, f := render.Worst(v); f == nil {
-			fmt.Fprintln(w)
-			a.Style.Field(w, 2, "reason", render.Clean(r.Node.Reason))
+			reason = r.Node.Reason // of AIAS: no finding gives one
 		}
 	}
-	fmt.Fprintln(w)
+	if reason != "" {
+		a.Style.Field(w, 2, "reason", render.Clean(reason)+"; the levels above are those of its last Evidence")
+	}
 	for _, n := range r.Notes {
-		a.Style.Field(w, 2, "note", render.Clean(n))
+		if reason == "" || !strings.Contains(n, reason) {
+			a.Style.Field(w, 2, "note", render.Clean(n))
+		}
 	}
 	n := &r.Node
 	a.Style.Field(w, 2, "attested", render.Age(n.Attested, a.Now()))

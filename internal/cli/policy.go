@@ -125,10 +125,7 @@ func (a *App) policySetCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.show(s, func(w io.Writer) {
-					fmt.Fprintf(w, "the policy is in force, %d workers are being judged again\n", s.Pending)
-					a.Style.Field(w, 2, "id", s.ID)
-				})
+				return a.show(s, func(w io.Writer) { a.drawSnapshot(w, "the policy is in force", s) })
 			})
 		},
 	}

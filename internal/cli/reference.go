@@ -66,7 +66,7 @@ that AIAS judged is asked for.`,
 
 // evidenceOf reads a file, or asks AIAS for the last Evidence of a node.
 func (a *App) evidenceOf(cmd *cobra.Command, arg string) (data []byte, file string, err error) {
-	if _, err := os.Stat(arg); err == nil || strings.ContainsRune(arg, filepath.Separator) || arg == "-" {
+	if info, err := os.Stat(arg); err == nil && !info.IsDir() || strings.ContainsRune(arg, filepath.Separator) || arg == "-" {
 		data, err := a.readFile(arg, evidence.MaxDocument)
 		return data, filepath.Base(arg), err
 	}
@@ -130,6 +130,7 @@ func (a *App) keep(folder string, sources []reference.Source) error {
 			fmt.Fprintf(w, "%s %s %s\n", a.Style.Bold(render.Clean(k.Name)), render.Clean(k.Version), a.Style.Dim(contents(s)))
 			fmt.Fprintf(w, "  %s   %s\n", a.Style.Dim("written"), k.Written) // whole, to be copied
 		}
+		fmt.Fprintln(w, a.Style.Dim("AIAS judges by what is in its own reference folder, after `touchstone reload`"))
 	})
 }
 
@@ -140,12 +141,15 @@ func contents(s *reference.Source) string {
 		n    int
 		what string
 	}{
-		{len(s.Images), "boot images"}, {len(s.Files), "files"}, {len(s.Modules), "kernel modules"}, {len(s.ModuleKeys), "module keys"},
-		{len(s.VendorKeys), "shim keys"}, {len(s.Firmware), "firmware"}, {len(s.Revoked), "revocations"}, {len(s.CAs), "CA certificates"},
+		{len(s.Images), "boot image"}, {len(s.Files), "file"}, {len(s.Modules), "kernel module"}, {len(s.ModuleKeys), "module key"},
+		{len(s.VendorKeys), "shim key"}, {len(s.Revoked), "revocation"}, {len(s.CAs), "CA certificate"},
 	} {
 		if c.n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.what))
+			parts = append(parts, render.Count(c.n, c.what))
 		}
+	}
+	if len(s.Firmware) > 0 {
+		parts = append(parts, "firmware")
 	}
 	if s.Keys != nil {
 		parts = append(parts, "Secure Boot keys")

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,7 +134,7 @@ Commands that ask AIAS need an operator bundle: --operator FILE or $` + operator
 	root.PersistentFlags().StringVar(&a.operatorFile, "operator", "", "operator bundle `FILE` (default $"+operator.EnvBundle+")")
 	root.AddCommand(
 		a.demoCmd(), a.nodesCmd(), a.nodeCmd(), a.whyCmd(), a.historyCmd(), a.appraiseCmd(), a.evidenceCmd(), a.referenceCmd(), a.policyCmd(),
-		a.tokenCmd(), a.ekCmd(),
+		a.tokenCmd(), a.ekCmd(), a.reloadCmd(),
 	)
 	a.finish(root)
 	return root
@@ -224,5 +225,11 @@ func (a *App) ask(cmd *cobra.Command, fn func(ctx context.Context, c *operator.C
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), requestTimeout)
 	defer cancel()
-	return fn(ctx, c)
+	err = fn(ctx, c)
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return fmt.Errorf("%s cannot be reached (%w): does `aias serve` run, and is that its address? It comes from the operator bundle; "+
+			"`aias operator add` makes one with another address", c.Server(), dial)
+	}
+	return err
 }

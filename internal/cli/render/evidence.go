@@ -24,7 +24,7 @@ func (s Style) Evidence(w io.Writer, title string, v *evidence.View, events, lis
 	}
 	field("log", logText(&v.EventLog))
 	field("ima", imaText(&v.IMA))
-	field("ek certs", countText(len(v.EKCerts), "certificate"))
+	field("ek certs", Count(len(v.EKCerts), "certificate"))
 	for _, f := range v.Facts {
 		text := strings.TrimSpace(f.Text)
 		if text == "" || strings.Contains(text, "\n") {
@@ -60,7 +60,7 @@ func logText(l *evidence.LogView) string {
 	case l.Problem != "":
 		return fmt.Sprintf("%d bytes, cannot be read: %s", l.Size, l.Problem)
 	case l.Size > 0:
-		return fmt.Sprintf("%d bytes, %s", l.Size, countText(len(l.Events), "event"))
+		return fmt.Sprintf("%d bytes, %s", l.Size, Count(len(l.Events), "event"))
 	case l.Unchanged != "":
 		return "left out, unchanged: sha256 " + l.Unchanged
 	}
@@ -68,7 +68,7 @@ func logText(l *evidence.LogView) string {
 }
 
 func imaText(l *evidence.IMAView) string {
-	text := fmt.Sprintf("%d bytes, %s", l.Size, countText(len(l.Entries), "entry"))
+	text := fmt.Sprintf("%d bytes, %s", l.Size, Count(len(l.Entries), "entry"))
 	if l.Offset > 0 {
 		text += fmt.Sprintf(", from byte %d on", l.Offset)
 	}
@@ -78,7 +78,8 @@ func imaText(l *evidence.IMAView) string {
 	return text
 }
 
-func countText(n int, what string) string {
+// Count writes a number of things: "1 entry", "2 entries". what is one of them.
+func Count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

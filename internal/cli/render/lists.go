@@ -41,10 +41,10 @@ func (s Style) References(w io.Writer, refs []protocol.Reference) {
 	rows := make([]row, len(refs))
 	for i, r := range refs {
 		rows[i] = row{cells: []cell{
-			plain(Clean(r.Kind)), plain(Clean(r.Name)), plain(Clean(r.Version)), plain(r.Imported.Local().Format(time.DateOnly)),
+			plain(Clean(r.Kind)), plain(r.Imported.Local().Format(time.DateOnly)), plain(Clean(r.Name)), plain(Clean(r.Version)),
 		}, note: s.below(r.Note)}
 	}
-	s.list(w, "no references yet: import packages with `touchstone reference import *.deb`", []string{"kind", "name", "version", "imported"}, rows)
+	s.list(w, "no references yet: `touchstone reference import *.deb` into the reference folder of AIAS, then `touchstone reload`", []string{"kind", "imported", "name", "version"}, rows)
 }
 
 func (s Style) list(w io.Writer, empty string, heads []string, rows []row) {

@@ -3,6 +3,7 @@ package render
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -72,7 +73,8 @@ func (s Style) reason(levels []protocol.LevelInfo, reason string) string {
 			}
 		}
 	}
-	if text == "" {
+	silent := !slices.ContainsFunc(levels, func(l protocol.LevelInfo) bool { return l.Status != string(appraisal.Unknown) })
+	if reason != "" && (text == "" || silent) { // what holds for all levels is not the fault of the first
 		text = reason
 	}
 	return s.below(text)
@@ -83,11 +85,27 @@ func (s Style) below(text string) string {
 	if text == "" {
 		return ""
 	}
-	elbow := "`- "
-	if s.Unicode {
-		elbow = "└ "
+	return s.Dim("  " + s.elbow() + s.cut(Clean(text), s.width()-5))
+}
+
+// under draws a remark under the row of a table, whole: there is no other place to read it.
+func (s Style) under(text string) string {
+	lines := wrap(Clean(text), s.width()-5)
+	for i, l := range lines {
+		mark := s.elbow()
+		if i > 0 {
+			mark = strings.Repeat(" ", columns(mark))
+		}
+		lines[i] = s.Dim("  " + mark + l)
 	}
-	return s.Dim("  " + elbow + s.cut(Clean(text), s.width()-5))
+	return strings.Join(lines, "\n")
+}
+
+func (s Style) elbow() string {
+	if s.Unicode {
+		return "└ "
+	}
+	return "`- "
 }
 
 // History draws changes of verdicts, in the order given.
@@ -114,7 +132,7 @@ func (s Style) History(w io.Writer, changes []protocol.Change) {
 				{c.At.Local().Format(time.DateTime), s.Dim}, plain(Clean(c.Node)),
 				{Clean(to), func(t string) string { return s.Status(st, t) }}, plain(Clean(c.Cause)),
 			},
-			note: s.below(c.Reason),
+			note: s.under(c.Reason),
 		}
 	}
 	s.table(w, []string{"time", "node", "verdict", "cause"}, rows)

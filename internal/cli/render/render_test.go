@@ -37,6 +37,7 @@ func nodes() []protocol.Node {
 		{Name: "worker-1", Trust: protocol.Trusted, Levels: levels("pass", "warn", "pass", "pass", "pass"), Attested: now.Add(-12 * time.Second)},
 		{Name: "worker-2", Trust: protocol.Untrusted, Levels: levels("pass", "unknown", "pass", "fail", "pass"), Attested: now.Add(-5 * time.Minute)},
 		{Name: "worker-3", Trust: protocol.Unknown, Reason: "no Evidence yet"},
+		{Name: "worker-4", Trust: protocol.Untrusted, Levels: levels("unknown", "unknown", "unknown", "unknown", "unknown"), Reason: "silent: look there", Attested: now.Add(-time.Hour)},
 	}
 }
 
