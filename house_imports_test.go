@@ -55,6 +55,13 @@ var (
 	clocks = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer"}
 )
 
+// showsBoots are the packages that may carry files of test/ into a program: they show the product at work on a real boot, and a second
+// copy of the same files would drift away.
+var showsBoots = map[string]string{
+	"internal/demo":  "the demo boots its workers with captured boots",
+	"internal/fleet": "the simulated fleet attests captured boots",
+}
+
 // dependencies are the modules that code of this repository may import, with the reason why we do not write it ourselves.
 var dependencies = map[string]string{
 	"github.com/google/go-tpm":            "TPM commands and software make-credential",
@@ -198,6 +205,9 @@ func TestTestHelpersStayInTests(t *testing.T) {
 		for _, imported := range f.imports {
 			if imported == "testing" || strings.HasPrefix(imported, module+"/") && forTests(imported) {
 				t.Errorf("%s: imports %s, which is for tests", f.path, imported)
+			}
+			if strings.HasPrefix(imported, module+"/test/") && showsBoots[f.pkg] == "" {
+				t.Errorf("%s: imports %s: only packages of showsBoots may", f.path, imported)
 			}
 		}
 	}

@@ -2,7 +2,7 @@ package demo
 
 import (
 	"context"
-	"embed"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,13 +17,8 @@ import (
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/store"
 	"touchstone.dev/touchstone/internal/swtpm"
+	"touchstone.dev/touchstone/test/boots"
 )
-
-// references hold what was imported from the Debian packages that booted, cut down to what the demo's workers load, and the firmware and
-// Secure Boot keys captured from the good boot.
-//
-//go:embed references
-var references embed.FS
 
 //go:embed policy.yaml
 var policyYAML []byte
@@ -107,12 +102,14 @@ func configure(dir, ekCA string) (authority.Config, error) {
 	return cfg, writeReferences(cfg.References)
 }
 
+// writeReferences lays out what was imported from the Debian packages that booted, cut down to what the demo's workers load, and the
+// firmware and Secure Boot keys captured from the good boot.
 func writeReferences(dir string) error {
-	return fs.WalkDir(references, "references", func(name string, d fs.DirEntry, err error) error {
+	return fs.WalkDir(boots.Files, "references", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		data, err := references.ReadFile(name)
+		data, err := boots.Files.ReadFile(name)
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,13 +13,8 @@ import (
 	"touchstone.dev/touchstone/internal/eventlog"
 	"touchstone.dev/touchstone/internal/ima"
 	"touchstone.dev/touchstone/internal/tpm"
+	"touchstone.dev/touchstone/test/boots"
 )
-
-// boots holds what two real machines wrote while they booted: shim, GRUB and Debian's kernel under Secure Boot. In cmdline somebody
-// added a word to the kernel command line.
-//
-//go:embed boots
-var boots embed.FS
 
 // boot is one way to boot a worker: what its firmware, boot loaders and kernel measure, and what its kernel says of itself.
 type boot struct {
@@ -48,12 +42,13 @@ var factFiles = map[string]string{
 
 const efivars = "sys/firmware/efi/efivars"
 
-// captured reads one of the embedded boots.
+// captured reads one of the embedded boots: what a real machine wrote while it booted shim, GRUB and Debian's kernel under Secure Boot.
+// In cmdline somebody added a word to the kernel command line.
 func captured(name string) (*boot, error) {
 	b := &boot{files: map[string][]byte{}}
 	var errs []error
 	read := func(file string) []byte {
-		data, err := boots.ReadFile(path.Join("boots", name, file))
+		data, err := boots.Files.ReadFile(path.Join("corpus", name, file))
 		errs = append(errs, err)
 		return data
 	}
@@ -61,7 +56,7 @@ func captured(name string) (*boot, error) {
 	for from, to := range factFiles {
 		b.files[to] = read(from)
 	}
-	vars, err := boots.ReadDir(path.Join("boots", name, "efivars"))
+	vars, err := boots.Files.ReadDir(path.Join("corpus", name, "efivars"))
 	errs = append(errs, err)
 	for _, v := range vars {
 		b.files[path.Join(efivars, v.Name())] = read(path.Join("efivars", v.Name()))
