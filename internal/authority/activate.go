@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -157,7 +158,7 @@ func (a *Authority) bind(ctx context.Context, e store.Enrolment) (*node, error) 
 		return nil, err
 	}
 	a.put(n, old)
-	a.log.Info("node enrolled", "node", n.name, "ek", n.view().EKSHA256, "recognised", n.ekCert, "softwareTPM", n.software)
+	a.log.Info("node enrolled", "node", n.name, "ek", hex.EncodeToString(n.ek[:]), "recognised", n.ekCert, "softwareTPM", n.software)
 	if n.software {
 		a.log.Warn("this node's TPM is a program: softwareTPMRoots vouch for it", "node", n.name)
 	}

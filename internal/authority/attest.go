@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/store"
+	"touchstone.dev/touchstone/internal/tpm"
 	"touchstone.dev/touchstone/internal/verifier"
 )
 
@@ -45,7 +47,11 @@ func (a *Authority) attest(ctx context.Context, n *node, body []byte) (*protocol
 	if err := a.fresh(ctx, n, snap); err != nil {
 		return nil, err
 	}
-	out, err := a.appraise(ctx, snap, doc, a.expect(ctx, n, doc, n.checkpoint, now))
+	err = a.keeps(ctx, n, doc)
+	var out *verifier.Outcome
+	if err == nil {
+		out, err = a.appraise(ctx, snap, doc, a.expect(ctx, doc.Nonce, n.ak, n.checkpoint, now))
+	}
 	switch {
 	case errors.Is(err, verifier.ErrResume):
 		return nil, a.again(n, "resume", "AIAS does not have the logs that this Evidence builds on", err, false)
@@ -88,9 +94,9 @@ func (a *Authority) appraise(ctx context.Context, s *Snapshot, doc *evidence.Doc
 
 // expect is what the verifier is told besides the document. Logs that the document names by digest only come from the store, when they are needed;
 // one that is not there has to be sent again.
-func (a *Authority) expect(ctx context.Context, n *node, doc *evidence.Document, c *verifier.Checkpoint, now time.Time) verifier.Expectation {
+func (a *Authority) expect(ctx context.Context, nonce []byte, ak *tpm.Public, c *verifier.Checkpoint, now time.Time) verifier.Expectation {
 	return verifier.Expectation{
-		Nonce: doc.Nonce, AK: n.ak, Checkpoint: c, Now: now,
+		Nonce: nonce, AK: ak, Checkpoint: c, Now: now,
 		EventLog: func(digest []byte) ([]byte, error) {
 			b, err := a.store.Blob(ctx, digest)
 			return b, lost(err, "event log", digest)
@@ -103,6 +109,27 @@ func (a *Authority) expect(ctx context.Context, n *node, doc *evidence.Document,
 			return decodeFacts(b)
 		},
 	}
+}
+
+// keeps makes sure that the logs that the document only names are in the store, also when the verifier needs no look at them: Evidence
+// that cannot be put together again could not be judged again. Those of the checkpoint are there.
+func (a *Authority) keeps(ctx context.Context, n *node, doc *evidence.Document) error {
+	c := n.checkpoint
+	if c == nil {
+		c = &verifier.Checkpoint{}
+	}
+	for _, l := range []struct {
+		what         string
+		named, known []byte
+	}{{"event log", doc.EventLogDigest, c.LogDigest}, {"facts", doc.FactsDigest, c.FactsDigest}} {
+		if len(l.named) == 0 || bytes.Equal(l.named, l.known) {
+			continue
+		}
+		if _, err := a.store.Blob(ctx, l.named); err != nil {
+			return lost(err, l.what, l.named)
+		}
+	}
+	return nil
 }
 
 func lost(err error, what string, digest []byte) error {
@@ -123,12 +150,17 @@ type step struct {
 // conclude writes the outcome and answers.
 func (a *Authority) conclude(ctx context.Context, n *node, snap *Snapshot, st step) (*protocol.Attestation, error) {
 	s, out, now := n.current(), st.out, st.now
+	before := n.current()
 	s.judged(out.Verdict, out.Snapshot, now, now, now.Add(snap.Lifetime))
+	if falls := n.trust == protocol.Trusted && s.trust != protocol.Trusted; !falls && s.changed(&before) && !n.changes.Allow() {
+		// The history is kept for ever, so a node may not write it at will. A fall is never held back.
+		return nil, refuse(http.StatusTooManyRequests, "too-many", "the verdict on this node changes too often", "", "find out what makes it change; it is judged again in a while")
+	}
 	u := &store.Update{Challenge: st.issued}
 	if err := keep(n, &s, st.doc, out, u); err != nil {
 		return nil, err
 	}
-	signed, err := a.signResult(n, &s, now)
+	signed, err := a.signResult(n, n.akName, &s, now)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +174,9 @@ func (a *Authority) conclude(ctx context.Context, n *node, snap *Snapshot, st st
 		return nil, err
 	}
 	n.verdict = out.Verdict
+	if a.snapshot.Load() != snap {
+		a.askRejudge() // the policy changed meanwhile, and who goes through the nodes may have passed this one
+	}
 	a.metrics.attestations.WithLabelValues(s.trust).Inc()
 	return &protocol.Attestation{
 		Trusted: out.Verdict.Trusted, Levels: s.levels, Result: signed, Expires: s.expires, Next: a.challenge(n, true),

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -74,7 +75,7 @@ func (a *Authority) enrol(ctx context.Context, id identity, r *protocol.EnrolReq
 	sum := sha256.Sum256(secret)
 	sealed, err := cbor.Marshal(session{
 		ID: randomBytes(16), Until: a.now().Add(sessionLifetime), Node: r.Node, Token: token, EK: keys.ekHash[:], EKCert: ekCert,
-		Software: software, AK: r.AKPublic, TLS: r.TLSPublic, Agent: clip(r.Agent, 64), Secret: sum[:],
+		Software: software, AK: r.AKPublic, TLS: r.TLSPublic, Agent: printable(clip(r.Agent, 64)), Secret: sum[:],
 	})
 	if err != nil {
 		return nil, err
@@ -240,6 +241,16 @@ func bindingProblem(err error, name string) error {
 		return refuse(http.StatusConflict, "session", "this enrolment was finished already", "", "begin again with "+protocol.PathEnrol)
 	}
 	return err
+}
+
+// printable takes out what would play tricks on the terminal of an operator.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s)
 }
 
 func clip(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }

@@ -16,6 +16,13 @@ import (
 // expireAtOnce bounds the nodes that expire at the same time, so that the store gathers them into few transactions.
 const expireAtOnce = 64
 
+// expireLook is how long the loop sleeps at most: timers stand still while a machine is suspended, and do not see the clock being set.
+const expireLook = 10 * time.Second
+
+// over reports whether a time has come. Times that this process took know the time that has passed since, whatever became of the clock: whichever says
+// that it is over counts.
+func over(at, now time.Time) bool { return !now.Before(at) || !now.Round(0).Before(at.Round(0)) }
+
 // expiry is a heap of the nodes that are trusted, by the end of that trust: one timer for all of them.
 type expiry struct {
 	mu    sync.Mutex
@@ -87,7 +94,7 @@ func (e *expiry) set(n *node, at time.Time) {
 func (e *expiry) due(now time.Time) (out []*node, next time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for len(e.items) > 0 && !e.items[0].at.After(now) {
+	for len(e.items) > 0 && over(e.items[0].at, now) {
 		it := heap.Pop(e).(*expiring)
 		delete(e.index, it.node)
 		out = append(out, it.node)
@@ -120,7 +127,7 @@ func (a *Authority) expireLoop(ctx context.Context) {
 		}
 		next := a.expireDue(ctx)
 		if !next.IsZero() {
-			timer.Reset(max(next.Sub(a.now()), time.Millisecond))
+			timer.Reset(min(max(next.Sub(a.now()), time.Millisecond), expireLook))
 		}
 	}
 }
@@ -156,7 +163,7 @@ func (a *Authority) expire(ctx context.Context, n *node) error {
 	}
 	defer n.unlock()
 	now := a.now()
-	if n.trust != protocol.Trusted || now.Before(n.expires) {
+	if n.trust != protocol.Trusted || !over(n.expires, now) {
 		return nil
 	}
 	s := n.current()

@@ -20,6 +20,7 @@ const (
 	bodyRate   = 2 << 20          // bytes a second that a larger one must come at beside
 	smallBody  = maxRequest       // bytes
 	smallRoom  = 64 << 20         // bytes of small bodies at a time
+	largeUnit  = 2 << 20          // bytes that count as one attestation more
 	nodeBodies = 4                // small bodies of one node at a time; or one large
 )
 
@@ -115,6 +116,10 @@ func (a *Authority) postAttest(w http.ResponseWriter, r *http.Request, id identi
 	case size > evidence.MaxDocument:
 		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the Evidence is too large",
 			fmt.Sprintf("%d bytes, at most %d are taken", size, evidence.MaxDocument), "")
+	}
+	// Each large one counts as several: what one node can make AIAS read and write in the long run is bounded in bytes, too.
+	if more := int(size / largeUnit); more > 0 && !n.limit.AllowN(time.Now(), min(more, a.cfg.Limits.PerNodeBurst)) {
+		return tooMany(w, "this node sends too much Evidence")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), handleTime)
 	defer cancel()

@@ -31,7 +31,7 @@ func (a *Authority) getNodes(w http.ResponseWriter, _ *http.Request, _ identity)
 	all := a.all()
 	out := protocol.NodeList{Nodes: make([]protocol.Node, len(all))}
 	for i, n := range all {
-		out.Nodes[i] = n.view()
+		out.Nodes[i] = n.view(a.now())
 	}
 	return answer(w, out)
 }
@@ -41,7 +41,7 @@ func (a *Authority) getNode(w http.ResponseWriter, r *http.Request, _ identity) 
 	if err != nil {
 		return err
 	}
-	return answer(w, n.view())
+	return answer(w, n.view(a.now()))
 }
 
 func (a *Authority) deleteNode(w http.ResponseWriter, r *http.Request, id identity) error {
@@ -74,7 +74,7 @@ func (a *Authority) getVerdict(w http.ResponseWriter, r *http.Request, _ identit
 	if err != nil {
 		return err
 	}
-	out := protocol.Report{Node: n.view(), Verdict: v}
+	out := protocol.Report{Node: n.view(a.now()), Verdict: v}
 	if out.Node.SoftwareTPM {
 		out.Notes = append(out.Notes, "software TPM: this node's TPM is a program whose keys can be copied; only softwareTPMRoots vouch for it")
 	}
@@ -91,12 +91,12 @@ func (a *Authority) getResult(w http.ResponseWriter, r *http.Request, _ identity
 	}
 	jwt, err := a.store.Result(r.Context(), n.id)
 	if notFound(err) {
-		return refuse(http.StatusNotFound, "no-result", "this node has no valid result", n.view().Reason, "wait for its next attestation")
+		return refuse(http.StatusNotFound, "no-result", "this node has no valid result", n.view(a.now()).Reason, "wait for its next attestation")
 	}
 	if err != nil {
 		return err
 	}
-	return answer(w, protocol.SignedResult{Node: n.name, Result: jwt, Expires: n.view().Expires})
+	return answer(w, protocol.SignedResult{Node: n.name, Result: jwt, Expires: n.view(a.now()).Expires})
 }
 
 func (a *Authority) getEvidence(w http.ResponseWriter, r *http.Request, _ identity) error {

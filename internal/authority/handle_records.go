@@ -20,6 +20,7 @@ const (
 	maxLimit     = 1000
 	eventBatch   = 200 // changes read at a time for a stream
 	heartbeat    = 15 * time.Second
+	streamTime   = 2 * heartbeat // that a client may take to read what was sent
 )
 
 // number reads a query parameter.
@@ -67,7 +68,8 @@ func (a *Authority) getEvents(w http.ResponseWriter, r *http.Request, _ identity
 		return err
 	}
 	rc := http.NewResponseController(w)
-	_ = rc.SetWriteDeadline(time.Time{})
+	alive := func() { _ = rc.SetWriteDeadline(time.Now().Add(streamTime)) } // who does not read is let go
+	alive()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
@@ -75,6 +77,7 @@ func (a *Authority) getEvents(w http.ResponseWriter, r *http.Request, _ identity
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
+		alive()
 		if after, err = a.sendEvents(r.Context(), w, after); err != nil {
 			return nil // the headers are out: the client sees the end and comes again
 		}

@@ -17,6 +17,7 @@ func keep(n *node, s *state, doc *evidence.Document, out *verifier.Outcome, u *s
 	e := store.Evidence{At: s.attested}
 	bare := *doc
 	bare.EventLog, bare.Facts, bare.IMA, bare.IMAOffset = nil, nil, nil, 0
+	bare.AK = n.ak.Area() // the key that judged it, whatever the node says: it is judged by this one again
 	if len(doc.EventLog) > 0 {
 		sum := sha256.Sum256(doc.EventLog)
 		bare.EventLogDigest = sum[:]
@@ -36,6 +37,12 @@ func keep(n *node, s *state, doc *evidence.Document, out *verifier.Outcome, u *s
 		return fmt.Errorf("keep the evidence: %w", err)
 	}
 	keepList(n, s, doc, out, u, &e)
+	if c := s.checkpoint; !out.Authentic && c != nil {
+		// The logs of the last authentic Evidence may go with the Evidence that this one replaces.
+		own := *c
+		own.LogDigest, own.FactsDigest = nil, nil
+		s.checkpoint = &own
+	}
 	wasBad := n.bad
 	if out.Verdict.Trusted {
 		e.Kind = store.LastGood
@@ -73,6 +80,10 @@ func keepList(n *node, s *state, doc *evidence.Document, out *verifier.Outcome, 
 	}
 	if skip := have - min(have, doc.IMAOffset); skip < verified && doc.IMAOffset <= have {
 		u.IMA, u.IMAOffset = doc.IMA[skip:verified], doc.IMAOffset+skip
+	}
+	if u.IMAOffset+uint64(len(u.IMA)) > evidence.MaxIMA {
+		// A list that no node could send whole cannot be put together again either: what one boot makes AIAS keep has an end.
+		u.IMA = nil
 	}
 	e.List, e.IMALen = s.list, min(doc.IMAOffset, have)+verified
 	if !out.Verdict.Trusted {

@@ -70,10 +70,15 @@ func (c nodesByTrust) Describe(ch chan<- *prometheus.Desc) {
 // Collect counts.
 func (c nodesByTrust) Collect(ch chan<- prometheus.Metric) {
 	count := map[string]int{protocol.Trusted: 0, protocol.Untrusted: 0, protocol.Unknown: 0}
+	now := c.a.now()
 	for _, n := range c.a.all() {
 		n.mu.RLock()
-		count[n.trust]++
+		trust := n.trust
+		if trust == protocol.Trusted && over(n.expires, now) {
+			trust = protocol.Untrusted
+		}
 		n.mu.RUnlock()
+		count[trust]++
 	}
 	for trust, n := range count {
 		ch <- prometheus.MustNewConstMetric(nodesDesc, prometheus.GaugeValue, float64(n), trust)

@@ -52,9 +52,16 @@ type node struct {
 	bad        bool
 	verdict    *appraisal.Verdict // the one in the store; nil after a restart. Shared with other nodes.
 
-	limit  *rate.Limiter
-	bodies atomic.Int32 // Evidence that is being received (nodeBodies)
+	limit   *rate.Limiter
+	changes *rate.Limiter // of the verdict, but for its falls
+	bodies  atomic.Int32  // Evidence that is being received (nodeBodies)
 }
+
+// How often the verdict on a node may change, in the long run and at once. Its falls are not counted.
+const (
+	changeEvery = 10 * time.Second
+	changeBurst = 100
+)
 
 // newNode brings a node of the store into memory.
 func (a *Authority) newNode(s store.Node) (*node, error) {
@@ -67,7 +74,7 @@ func (a *Authority) newNode(s store.Node) (*node, error) {
 		ak: ak, akName: hex.EncodeToString(ak.Name()), tlsKey: s.TLSKey, agent: s.Agent, enrolled: s.Enrolled, rebindTill: s.RebindTill,
 		watermark: s.State.Watermark, trust: s.State.Trust, reason: s.State.Reason, since: s.State.Since,
 		attested: s.State.Attested, expires: s.State.Expires, snapshot: s.State.Snapshot, list: s.State.List, bad: s.State.Bad,
-		limit: rate.NewLimiter(rate.Limit(a.cfg.Limits.PerNode), a.cfg.Limits.PerNodeBurst),
+		limit: rate.NewLimiter(rate.Limit(a.cfg.Limits.PerNode), a.cfg.Limits.PerNodeBurst), changes: rate.NewLimiter(rate.Every(changeEvery), changeBurst),
 	}
 	if len(s.State.Levels) > 0 {
 		if err := json.Unmarshal(s.State.Levels, &n.levels); err != nil {
@@ -75,9 +82,11 @@ func (a *Authority) newNode(s store.Node) (*node, error) {
 		}
 	}
 	if len(s.State.Checkpoint) > 0 {
-		n.checkpoint = &verifier.Checkpoint{}
-		if err := cbor.Unmarshal(s.State.Checkpoint, n.checkpoint); err != nil {
-			return nil, fmt.Errorf("node %s: checkpoint: %w", s.Name, err)
+		c := &verifier.Checkpoint{}
+		if err := cbor.Unmarshal(s.State.Checkpoint, c); err == nil {
+			n.checkpoint = c
+		} else {
+			a.log.Error("the checkpoint of a node is damaged: the node must send its whole logs", "node", s.Name, "err", err)
 		}
 	}
 	return n, nil
@@ -144,12 +153,16 @@ func (s *state) changed(from *state) bool {
 	return false
 }
 
-// view is the node as an operator sees it.
-func (n *node) view() protocol.Node {
+// view is the node as an operator sees it. One whose result has expired is not trusted, also while that cannot be written down.
+func (n *node) view(now time.Time) protocol.Node {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
+	s := n.current()
+	if n.trust == protocol.Trusted && over(n.expires, now) {
+		s.silent(n.expires)
+	}
 	v := protocol.Node{
-		Name: n.name, Trust: n.trust, Reason: n.reason, Levels: n.levels, Since: n.since, Attested: n.attested, Expires: n.expires,
+		Name: n.name, Trust: s.trust, Reason: s.reason, Levels: s.levels, Since: s.since, Attested: n.attested, Expires: n.expires,
 		Enrolled: n.enrolled, EKSHA256: hex.EncodeToString(n.ek[:]), EKCert: n.ekCert, AKName: n.akName, SoftwareTPM: n.software,
 		Agent: n.agent, Snapshot: n.snapshot, RebindUntil: n.rebindTill,
 	}

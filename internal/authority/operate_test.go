@@ -229,7 +229,11 @@ func TestExpiryByItself(t *testing.T) {
 	w.clock.Advance(testLifetime)
 	w.enrolled("worker-2").attest() // the loop looks at the clock again when something is new
 	w.expiry.wake <- struct{}{}
-	for deadline := time.Now().Add(10 * time.Second); m.node().Trust == protocol.Trusted; {
+	written := func() bool {
+		changes, err := w.admin.History(ctx, m.name, 1, 0)
+		return err == nil && changes[0].Cause == protocol.CauseExpiry
+	}
+	for deadline := time.Now().Add(10 * time.Second); !written(); {
 		if time.Now().After(deadline) {
 			t.Fatal("a silent node is still trusted")
 		}
@@ -290,7 +294,7 @@ func TestRestartAfterSilence(t *testing.T) {
 	w.clock.Advance(testLifetime + time.Minute)
 	w.restart()
 	w.expireDue(context.Background())
-	if n := w.node(m.name).view(); n.Trust != protocol.Untrusted {
+	if n := w.node(m.name).view(w.clock.Now()); n.Trust != protocol.Untrusted {
 		t.Errorf("node whose result ended while AIAS was away: got %q, want untrusted", n.Trust)
 	}
 }

@@ -1,12 +1,14 @@
 package authority
 
 import (
+	"bytes"
 	"context"
-	"errors"
+	"encoding/hex"
 	"time"
 
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/store"
+	"touchstone.dev/touchstone/internal/tpm"
 	"touchstone.dev/touchstone/internal/verifier"
 )
 
@@ -65,24 +67,30 @@ func (a *Authority) fresh(ctx context.Context, n *node, s *Snapshot) error {
 		return nil
 	}
 	doc, err := a.document(ctx, n, n.lastKind())
+	var key *tpm.Public
+	if err == nil {
+		// The key that made the Evidence: the same TPM may have enrolled with another one since.
+		key, err = tpm.ParsePublic(doc.AK)
+	}
 	if err == nil {
 		var out *verifier.Outcome
 		now := a.now()
-		out, err = a.appraise(ctx, s, doc, a.expect(ctx, n, doc, nil, now))
+		out, err = a.appraise(ctx, s, doc, a.expect(ctx, doc.Nonce, key, nil, now))
 		if err == nil {
-			return a.concludeAgain(ctx, n, s, out, now)
+			return a.concludeAgain(ctx, n, s, key, out, now)
 		}
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	// Nothing to judge from: the verdict stays until the node's next Evidence, which must be whole.
-	if !notFound(err) && !errors.Is(err, verifier.ErrMalformed) && !errors.Is(err, verifier.ErrResume) {
-		a.log.Warn("kept evidence cannot be judged again, the next evidence will be", "node", n.name, "err", err)
+	// Nothing to judge from: the old snapshot's verdict stays, and is shown as that, until the node's next Evidence, which must be whole, or
+	// until it expires.
+	if c := n.checkpoint; c == nil || c.Snapshot == s.Appraiser.Snapshot() {
+		return nil
 	}
+	a.log.Warn("kept evidence cannot be judged again: the verdict of the old policy stays until the next evidence or its expiry", "node", n.name, "err", err)
 	st := n.current()
 	st.checkpoint = counters(n.checkpoint, s.Appraiser.Snapshot())
-	st.snapshot = s.Appraiser.Snapshot()
 	signed, err := a.storedResult(ctx, n)
 	if err != nil {
 		return err
@@ -92,11 +100,13 @@ func (a *Authority) fresh(ctx context.Context, n *node, s *Snapshot) error {
 
 // concludeAgain writes what a new snapshot makes of kept Evidence. The Evidence is as old as it was: a node that fell silent
 // gains nothing.
-func (a *Authority) concludeAgain(ctx context.Context, n *node, snap *Snapshot, out *verifier.Outcome, now time.Time) error {
+func (a *Authority) concludeAgain(ctx context.Context, n *node, snap *Snapshot, key *tpm.Public, out *verifier.Outcome, now time.Time) error {
 	s := n.current()
 	s.judged(out.Verdict, out.Snapshot, now, n.attested, n.attested.Add(snap.Lifetime))
 	old := n.checkpoint
 	switch {
+	case !bytes.Equal(key.Name(), n.ak.Name()):
+		// The counters of another key may be other ones (TPM 2.0 Library part 1, 36.7): the next Evidence starts anew.
 	case !out.Authentic || out.Checkpoint == nil:
 		s.checkpoint = counters(old, out.Snapshot)
 	case old != nil && (old.ResetCount > out.Checkpoint.ResetCount || old.Clock > out.Checkpoint.Clock):
@@ -105,14 +115,14 @@ func (a *Authority) concludeAgain(ctx context.Context, n *node, snap *Snapshot, 
 	default:
 		s.checkpoint = out.Checkpoint
 	}
-	if s.trust == protocol.Trusted && !now.Before(s.expires) {
+	if s.trust == protocol.Trusted && over(s.expires, now) {
 		s.silent(now)
 		s.since = n.since
 		if n.trust != s.trust {
 			s.since = now
 		}
 	}
-	signed, err := a.signResult(n, &s, now)
+	signed, err := a.signResult(n, hex.EncodeToString(key.Name()), &s, now)
 	if err != nil {
 		return err
 	}

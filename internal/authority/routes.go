@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -166,19 +168,50 @@ func ignoreGone(error) error { return nil }
 
 // decode reads a JSON body strictly.
 func decode(w http.ResponseWriter, r *http.Request, out any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-	d.DisallowUnknownFields()
-	err := d.Decode(out)
-	if err == nil {
-		if _, end := d.Token(); end != io.EOF {
-			err = errors.New("there is more after the JSON value")
-		}
-	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	var tooLarge *http.MaxBytesError
-	if err != nil && !errors.As(err, &tooLarge) {
+	if errors.As(err, &tooLarge) {
+		return err
+	}
+	if err == nil {
+		err = strictJSON(b, out)
+	}
+	if err != nil {
 		return refuse(http.StatusBadRequest, "malformed-request", "the request cannot be read", err.Error(), "see "+protocol.PathOpenAPI)
 	}
-	return err
+	return nil
+}
+
+// strictJSON reads one flat JSON object that names no unknown field and none twice: of two spellings another reader may take the other one.
+func strictJSON(b []byte, out any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(out); err != nil {
+		return err
+	}
+	if _, end := d.Token(); end != io.EOF {
+		return errors.New("there is more after the JSON value")
+	}
+	d = json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return errors.New("want a JSON object")
+	}
+	for seen := map[string]bool{}; d.More(); {
+		t, err := d.Token()
+		if err != nil {
+			return err
+		}
+		name := strings.ToLower(fmt.Sprint(t)) // the decoder takes any case
+		if seen[name] {
+			return fmt.Errorf("field %q is there twice", name)
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *Authority) getMetrics(w http.ResponseWriter, r *http.Request, _ identity) error {

@@ -83,10 +83,10 @@ func levelInfos(v *appraisal.Verdict) []protocol.LevelInfo {
 	return out
 }
 
-// signResult signs what s says about n.
-func (a *Authority) signResult(n *node, s *state, issued time.Time) (string, error) {
+// signResult signs what s says about n. akName is the Name of the key whose Evidence says so.
+func (a *Authority) signResult(n *node, akName string, s *state, issued time.Time) (string, error) {
 	r := &result.Result{
-		Node: n.name, AKName: n.akName, Trusted: s.trust == protocol.Trusted, Snapshot: s.snapshot, SoftwareTPM: n.software,
+		Node: n.name, AKName: akName, Trusted: s.trust == protocol.Trusted, Snapshot: s.snapshot, SoftwareTPM: n.software,
 		ID: result.NewID(), Build: buildVersion, Issued: issued, Expires: s.expires, Levels: make([]result.Level, len(s.levels)),
 	}
 	for i, l := range s.levels {

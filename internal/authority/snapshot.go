@@ -104,10 +104,15 @@ func (a *Authority) adopt(s *Snapshot) {
 	old := a.snapshot.Swap(s)
 	if old == nil || old.Appraiser.Snapshot() != s.Appraiser.Snapshot() {
 		a.log.Info("policy and references in force", "snapshot", s.Appraiser.Snapshot(), "references", len(s.References))
-		select {
-		case a.rejudge <- struct{}{}:
-		default:
-		}
+		a.askRejudge()
+	}
+}
+
+// askRejudge has the nodes judged again that another snapshot judged.
+func (a *Authority) askRejudge() {
+	select {
+	case a.rejudge <- struct{}{}:
+	default:
 	}
 }
 

@@ -56,6 +56,9 @@ func (c *Client) Events(ctx context.Context, after int64, ready func(), fn func(
 		}
 		after = change.ID
 	}
+	if err := ctx.Err(); err != nil {
+		return after, err // a stream that is cut by the context may look like one that ended
+	}
 	if err := lines.Err(); err != nil {
 		return after, err
 	}

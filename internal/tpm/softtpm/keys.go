@@ -43,6 +43,13 @@ func New(seed []byte) *TPM {
 	return t
 }
 
+// WithOtherAK returns the same TPM with another attestation key, as TPM2_CreatePrimary makes one from another template.
+func (t *TPM) WithOtherAK(seed []byte) *TPM {
+	other, fresh := *t, New(seed)
+	other.ak, other.akArea, other.akName, other.qualified = fresh.ak, fresh.akArea, fresh.akName, fresh.qualified
+	return &other
+}
+
 // AKArea returns the TPMT_PUBLIC of the attestation key: restricted, ECDSA with SHA-256.
 func (t *TPM) AKArea() []byte { return t.akArea }
 
