@@ -177,10 +177,15 @@ func isModule(path string) bool {
 }
 
 func trimModule(path string) (string, bool) {
-	for _, ext := range []string{"", ".xz", ".zst", ".gz"} {
-		if s, ok := strings.CutSuffix(path, ".ko"+ext); ok {
-			return s, true
+	s := path
+	for _, ext := range [...]string{".xz", ".zst", ".gz"} {
+		if cut, ok := strings.CutSuffix(path, ext); ok {
+			s = cut
+			break
 		}
+	}
+	if s, ok := strings.CutSuffix(s, ".ko"); ok {
+		return s, true
 	}
 	return path, false
 }

@@ -113,12 +113,23 @@ func bounded(fs []Finding) []Finding {
 	return append(slices.Clone(fs[:maxFindings]), f.expect("fewer", fmt.Sprint(len(fs))).because("as of those before", "see those before"))
 }
 
+// maxText bounds each text of a finding, in bytes: a hostile log holds texts of 1 MiB.
+const maxText = 16 << 10
+
+func cut(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "") + "..."
+}
+
 // apply runs a rule and the policy's exceptions for it.
 func (in *Input) apply(r rule) []Finding {
 	out := bounded(r.check(in))
 	for i := range out {
 		f := &out[i]
 		f.Rule = r.name
+		f.Message, f.Expected, f.Observed = cut(f.Message), cut(f.Expected), cut(f.Observed)
 		if f.Status == "" {
 			f.Status = Unknown
 		}
