@@ -27,10 +27,10 @@ func Compile(sources []Source) (*Set, error) {
 		n += len(sorted[i].Files) + 2*len(sorted[i].Modules)
 	}
 	s := &Set{
-		files: make(map[[sha256.Size]byte]uint32, n), entries: make([]fileEntry, 0, n),
 		images: make(map[imageKey]*ImageRef), imageFiles: make(map[[sha256.Size]byte]*ImageRef),
 		vendorByDER: make(map[[sha256.Size]byte]bool), revokedBy: make(map[string]int), ekRoots: x509.NewCertPool(),
 	}
+	s.files.entries = make([]fileEntry, 0, n)
 	digest := sha256.New()
 	for i := range sorted {
 		src := &sorted[i]
@@ -96,10 +96,7 @@ func (s *Set) addFile(digest, path string, module int32) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	if _, ok := s.files[key]; !ok {
-		s.files[key] = uint32(len(s.entries))
-		s.entries = append(s.entries, fileEntry{path: path, source: uint32(len(s.names) - 1), module: module})
-	}
+	s.files.entries = append(s.files.entries, fileEntry{digest: key, path: path, source: uint32(len(s.names) - 1), module: module})
 	return nil
 }
 
@@ -262,8 +259,9 @@ func (s *Set) addSBAT(src *Source) error {
 	return nil
 }
 
-// finish orders what is listed to callers.
+// finish orders the files for look-ups, and what is listed to callers.
 func (s *Set) finish() {
+	s.files = newFileTable(s.files.entries)
 	order := make([]int, len(s.revoked))
 	for i := range order {
 		order[i] = i

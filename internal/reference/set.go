@@ -16,8 +16,7 @@ type Set struct {
 	id        string
 	summaries []Summary
 
-	files   map[[sha256.Size]byte]uint32 // into entries
-	entries []fileEntry
+	files   fileTable
 	modules []ModuleRef
 	names   []string // of sources, "name version"
 
@@ -39,13 +38,6 @@ type Set struct {
 	ekRoots         *x509.CertPool
 	ekRootList      []*x509.Certificate
 	ekIntermediates []*x509.Certificate
-}
-
-// fileEntry is one file in little space: 200,000 of them are kept.
-type fileEntry struct {
-	path   string
-	source uint32 // into names
-	module int32  // into modules, -1 for what is no module
 }
 
 // imageKey is an Authenticode digest with its algorithm; shorter digests are padded with zeros.
@@ -122,11 +114,10 @@ func (s *Set) File(alg tpm.Alg, digest []byte) (FileRef, bool) {
 	if alg != tpm.AlgSHA256 || len(digest) != sha256.Size {
 		return FileRef{}, false
 	}
-	i, ok := s.files[[sha256.Size]byte(digest)]
-	if !ok {
+	e := s.files.find((*[sha256.Size]byte)(digest))
+	if e == nil {
 		return FileRef{}, false
 	}
-	e := &s.entries[i]
 	ref := FileRef{Path: e.path, Source: s.names[e.source]}
 	if e.module >= 0 {
 		ref.Module = &s.modules[e.module]
@@ -205,7 +196,7 @@ func (s *Set) EKIntermediates() []*x509.Certificate { return s.ekIntermediates }
 func (s *Set) HasImages() bool { return len(s.imageList) > 0 }
 
 // HasFiles reports whether any file or module is known.
-func (s *Set) HasFiles() bool { return len(s.entries) > 0 }
+func (s *Set) HasFiles() bool { return len(s.files.entries) > 0 }
 
 // HasModules reports whether any kernel module is known.
 func (s *Set) HasModules() bool { return len(s.modules) > 0 }
