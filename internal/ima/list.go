@@ -19,6 +19,7 @@ type List struct {
 	last   *template
 	first  string // user-defined template of the first entry of all, "" when it is another
 	custom []*template
+	rec    record // of the current entry
 	entry  Entry
 	err    error
 }
@@ -35,13 +36,11 @@ func (l *List) Next() bool {
 	if l.err != nil || l.at == len(l.b) {
 		return false
 	}
-	r, err := l.record()
-	if err != nil {
-		l.err = err
+	if l.err = l.record(); l.err != nil {
 		return false
 	}
 	l.entry = Entry{}
-	l.fill(&l.entry, r)
+	l.fill(&l.entry)
 	return true
 }
 
@@ -65,54 +64,55 @@ func Parse(b []byte, fn func(*Entry) error) error {
 
 // record is where the parts of one entry are in the list.
 type record struct {
-	index                  uint64
-	pcr                    uint32
-	start, hash, data, end int // offsets in b
-	tmpl                   *template
+	index            uint64
+	pcr              uint32
+	start, data, end int // offsets in b
+	tmpl             *template
 }
 
-// record reads the frame of the next entry and moves on behind it.
-func (l *List) record() (record, error) {
-	r := record{index: l.from.Entries + uint64(l.count), start: l.at, hash: l.at + 4}
+// record reads the frame of the next entry into rec and moves on behind it.
+func (l *List) record() error {
+	r := &l.rec
+	r.index, r.start = l.from.Entries+uint64(l.count), l.at
 	b := l.b[l.at:]
 	if l.count >= MaxEntries {
-		return r, l.malformed(r, "more than %d entries", MaxEntries)
+		return l.malformed(r, "more than %d entries", MaxEntries)
 	}
 	if len(b) < 28 {
-		return r, l.malformed(r, "%d bytes left: the list is cut within an entry", len(b))
+		return l.malformed(r, "%d bytes left: the list is cut within an entry", len(b))
 	}
 	if l.order == UnknownOrder && !l.detect(b) {
-		return r, l.malformed(r, "PCR index %x is none in either byte order", b[:4])
+		return l.malformed(r, "PCR index %x is none in either byte order", b[:4])
 	}
 	r.pcr = l.order.uint32(b)
 	name := l.order.uint32(b[24:])
 	if name == 0 || name > MaxTemplateName || int(name) > len(b)-28 {
-		return r, l.malformed(r, "template name of %d bytes (%d are left, %d allowed)", name, len(b)-28, MaxTemplateName)
+		return l.malformed(r, "template name of %d bytes (%d are left, %d allowed)", name, len(b)-28, MaxTemplateName)
 	}
 	r.tmpl = l.template(b[28 : 28+name])
 	at := 28 + int(name)
 	size := uint32(24)
 	if len(b)-at < 4 {
-		return r, l.malformed(r, "the list is cut within an entry")
+		return l.malformed(r, "the list is cut within an entry")
 	}
 	if !r.tmpl.old {
 		size = l.order.uint32(b[at:])
 		at += 4
 	} else if len(b)-at < 24 {
-		return r, l.malformed(r, "the list is cut within an entry")
+		return l.malformed(r, "the list is cut within an entry")
 	} else if n := l.order.uint32(b[at+20:]); n <= oldNameMax {
 		size += n
 	} else {
-		return r, l.malformed(r, "path of %d bytes in the template ima: at most %d", n, oldNameMax)
+		return l.malformed(r, "path of %d bytes in the template ima: at most %d", n, oldNameMax)
 	}
 	if size > MaxData || int(size) > len(b)-at {
-		return r, l.malformed(r, "template data of %d bytes (%d are left, %d allowed)", size, len(b)-at, MaxData)
+		return l.malformed(r, "template data of %d bytes (%d are left, %d allowed)", size, len(b)-at, MaxData)
 	}
 	r.data = l.at + at
 	r.end = r.data + int(size)
 	l.at = r.end
 	l.count++
-	return r, nil
+	return nil
 }
 
 // oldNameMax is the longest path in the template "ima" (the kernel's IMA_EVENT_NAME_LEN_MAX).
@@ -129,15 +129,16 @@ func (l *List) detect(b []byte) bool {
 	return false
 }
 
-func (l *List) malformed(r record, format string, args ...any) error {
+func (l *List) malformed(r *record, format string, args ...any) error {
 	return fmt.Errorf("%w: entry %d at byte %d: %s", ErrMalformed, r.index, l.from.Offset+uint64(r.start), fmt.Sprintf(format, args...))
 }
 
-// fill makes the entry of a record in e, which is zero. It sets field by field,
+// fill makes the current entry in e, which is zero. It sets field by field,
 // because copying a whole Entry costs more than parsing it.
-func (l *List) fill(e *Entry, r record) {
+func (l *List) fill(e *Entry) {
+	r := &l.rec
 	e.Index, e.Offset, e.PCR = r.index, int(l.from.Offset)+r.start, int(r.pcr)
-	e.TemplateHash = l.b[r.hash : r.hash+20 : r.hash+20]
+	e.TemplateHash = l.b[r.start+4 : r.start+24 : r.start+24]
 	e.Template = r.tmpl.name
 	e.Data = l.b[r.data:r.end:r.end]
 	e.Violation = [20]byte(e.TemplateHash) == [20]byte{}

@@ -115,10 +115,10 @@ type pass struct {
 func (p *pass) run() error {
 	var old [276]byte
 	for !p.match() && p.list.at < len(p.list.b) {
-		r, err := p.list.record()
-		if err != nil {
+		if err := p.list.record(); err != nil {
 			return err
 		}
+		r := &p.list.rec
 		if r.pcr != PCR {
 			return fmt.Errorf("%w: entry %d extends PCR %d", ErrPCR, r.index, r.pcr)
 		}
@@ -126,7 +126,7 @@ func (p *pass) run() error {
 		if r.tmpl.old {
 			hashed = oldHashed(hashed, &old)
 		}
-		hash := (*[20]byte)(p.list.b[r.hash:])
+		hash := (*[20]byte)(p.list.b[r.start+4:])
 		violation := *hash == [20]byte{}
 		if !p.checked && !violation && sha1.Sum(hashed) != *hash { //nolint:gosec // see the import
 			return fmt.Errorf("%w: entry %d at byte %d was altered", ErrTemplateHash, r.index, p.list.from.Offset+uint64(r.start))
@@ -170,7 +170,7 @@ func (p *pass) explain() error {
 // result counts the entries that the quote does not cover.
 func (p *pass) result(list []byte, from State) (*Result, error) {
 	for p.list.at < len(list) {
-		if _, err := p.list.record(); err != nil {
+		if err := p.list.record(); err != nil {
 			return nil, err
 		}
 	}
