@@ -98,11 +98,11 @@ func (a *Authority) expect(ctx context.Context, nonce []byte, ak *tpm.Public, c 
 	return verifier.Expectation{
 		Nonce: nonce, AK: ak, Checkpoint: c, Now: now,
 		EventLog: func(digest []byte) ([]byte, error) {
-			b, err := a.store.Blob(ctx, digest)
+			b, err := a.kept(ctx, digest)
 			return b, lost(err, "event log", digest)
 		},
 		Facts: func(digest []byte) (map[string][]byte, error) {
-			b, err := a.store.Blob(ctx, digest)
+			b, err := a.kept(ctx, digest)
 			if err != nil {
 				return nil, lost(err, "facts", digest)
 			}
@@ -125,7 +125,7 @@ func (a *Authority) keeps(ctx context.Context, n *node, doc *evidence.Document) 
 		if len(l.named) == 0 || bytes.Equal(l.named, l.known) {
 			continue
 		}
-		if _, err := a.store.Blob(ctx, l.named); err != nil {
+		if _, err := a.kept(ctx, l.named); err != nil {
 			return lost(err, l.what, l.named)
 		}
 	}

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -109,13 +110,13 @@ func (a *Authority) document(ctx context.Context, n *node, kind store.Kind) (*ev
 		return nil, fmt.Errorf("kept evidence: %w", err)
 	}
 	if len(e.EventLog) > 0 {
-		if doc.EventLog, err = a.store.Blob(ctx, e.EventLog); err != nil {
+		if doc.EventLog, err = a.kept(ctx, e.EventLog); err != nil {
 			return nil, fmt.Errorf("kept event log: %w", err)
 		}
 		doc.EventLogDigest = nil
 	}
 	if len(e.Facts) > 0 {
-		b, err := a.store.Blob(ctx, e.Facts)
+		b, err := a.kept(ctx, e.Facts)
 		if err != nil {
 			return nil, fmt.Errorf("kept facts: %w", err)
 		}
@@ -130,6 +131,18 @@ func (a *Authority) document(ctx context.Context, n *node, kind store.Kind) (*ev
 	}
 	doc.IMA = append(list, e.IMATail...)
 	return doc, nil
+}
+
+// kept returns a kept log by its digest. One that was changed in the database is as good as lost.
+func (a *Authority) kept(ctx context.Context, digest []byte) ([]byte, error) {
+	b, err := a.store.Blob(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	if sum := sha256.Sum256(b); !bytes.Equal(sum[:], digest) {
+		return nil, fmt.Errorf("kept log %x is damaged: %w", digest, store.ErrNotFound)
+	}
+	return b, nil
 }
 
 // lastKind says which Evidence of a node was judged last.

@@ -33,7 +33,7 @@ func (s *SQLite) Save(ctx context.Context, u *Update) (int64, error) {
 			}
 		}
 		for _, b := range blobs {
-			if _, err := t.exec(`INSERT INTO blobs (digest, data) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING`, b.Digest, b.Data); err != nil {
+			if _, err := t.exec(`INSERT INTO blobs (digest, data) VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET data = excluded.data WHERE data <> excluded.data`, b.Digest, b.Data); err != nil {
 				return err
 			}
 		}
@@ -166,5 +166,9 @@ func (s *SQLite) Blob(ctx context.Context, digest []byte) ([]byte, error) {
 	if err := s.read.QueryRowContext(ctx, `SELECT data FROM blobs WHERE digest = ?`, digest).Scan(&data); err != nil {
 		return nil, found(err, "log")
 	}
-	return s.unpack(data)
+	b, err := s.unpack(data)
+	if err != nil {
+		return nil, fmt.Errorf("kept log is damaged (%w): %w", err, ErrNotFound)
+	}
+	return b, nil
 }
