@@ -57,12 +57,33 @@ func (a *Authority) WriteOperator(name, path string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := writeNew(path, append(data, '\n')); err != nil {
 		return fmt.Errorf("write the operator bundle: %w", err)
 	}
-	_, err = f.Write(append(data, '\n'))
-	return errors.Join(err, f.Sync(), f.Close())
+	return nil
+}
+
+// writeNew writes a file that only its owner can read. It is there whole and on disk, or not at all, also after a crash; one that is there already
+// stays as it is (fs.ErrExist).
+func writeNew(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }()
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil { // unlike a rename it replaces nothing
+		return err
+	}
+	d, err := os.Open(dir) //nolint:gosec // the folder of the file that was just made
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // WriteFirst writes the first operator's bundle and the root certificate into the data folder, where they are missing. It reports

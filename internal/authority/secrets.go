@@ -70,12 +70,7 @@ func fileKey(path string, fresh bool) ([]byte, error) {
 	key, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && fresh {
 		key = randomBytes(keySize)
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("make the key file: %w", err)
-		}
-		_, err = f.Write(key)
-		if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		if err := writeNew(path, key); err != nil {
 			return nil, fmt.Errorf("make the key file: %w", err)
 		}
 		return key, nil
