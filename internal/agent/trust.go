@@ -46,7 +46,7 @@ func trustFrom(cfg *Config, id *Identity) (serverTrust, error) {
 		pin, err := parsePin(cfg.CAHash)
 		return serverTrust{pin: pin}, err
 	case id == nil:
-		return serverTrust{}, errors.New("nothing says which AIAS to trust: give --ca-hash (it comes with the token) or --ca-file")
+		return serverTrust{}, errors.New("nothing says which AIAS to trust: give --ca-hash (it comes with the token) or --ca-file, or set caHash or caFile in the configuration")
 	}
 	if id != nil && !pool.AppendCertsFromPEM([]byte(id.CA)) {
 		return serverTrust{}, errors.New("the enrolment holds no root certificate: enrol again")

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -136,14 +139,20 @@ func (t *teller) closing(o *Outcome) {
 // invite tells how to play with what is left running.
 func (s *stage) invite() {
 	s.printf("  %s\n\n", s.style.Bold("It is still running. In another terminal:"))
-	for _, l := range []string{
+	var path []string
+	if exe, err := os.Executable(); err == nil {
+		if _, err := exec.LookPath("touchstone"); err != nil {
+			path = []string{"export PATH=" + filepath.Dir(exe) + ":$PATH"}
+		}
+	}
+	for _, l := range append(path,
 		"export TOUCHSTONE_OPERATOR=" + s.aias.bundle,
 		"export " + EnvFolder + "=" + s.dir,
 		"touchstone nodes",
 		"touchstone why worker-2",
 		"touchstone history",
 		"touchstone demo exec worker-3 /usr/bin/anything     # then look again",
-	} {
+	) {
 		s.printf("    %s\n", s.style.Accent(l))
 	}
 	s.printf("\n  Ctrl-C ends it and clears everything away.\n")
