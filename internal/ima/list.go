@@ -155,7 +155,7 @@ func (l *List) fill(e *Entry) {
 // Sizes of the buffers that hold paths: they grow, so that a list of few entries needs little.
 const (
 	firstChunk = 1 << 10
-	lastChunk  = 64 << 10
+	lastChunk  = 16 << 10
 )
 
 // path keeps b as a string. One buffer holds the paths of many entries.
