@@ -115,6 +115,11 @@ func tokenCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			done, err := alone(cmd.Context(), c.Data)
+			if err != nil {
+				return err
+			}
+			defer done()
 			st, err := openStore(cmd.Context(), c, nil)
 			if err != nil {
 				return err

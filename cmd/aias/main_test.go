@@ -134,6 +134,33 @@ func TestTerminate(t *testing.T) {
 	}
 }
 
+// TestInitAtOnce: commands that find a new data folder at the same moment make one CA between them.
+func TestInitAtOnce(t *testing.T) {
+	config, _ := setUp(t)
+	var cmds []*exec.Cmd
+	outs := make([]bytes.Buffer, 4)
+	for i := range outs {
+		cmd := command(t, "init", "--config", config)
+		cmd.Stdout, cmd.Stderr = &outs[i], &outs[i]
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		cmds = append(cmds, cmd)
+	}
+	hashes := map[string]bool{}
+	for i, cmd := range cmds {
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("aias init: %v\n%s", err, outs[i].String())
+			continue
+		}
+		_, hash, _ := strings.Cut(outs[i].String(), "--ca-hash ")
+		hashes[strings.Fields(hash)[0]] = true
+	}
+	if len(hashes) != 1 {
+		t.Errorf("aias init at once: got roots %v, want one", hashes)
+	}
+}
+
 func TestInitAndToken(t *testing.T) {
 	config, data := setUp(t)
 	out, err := command(t, "init", "--config", config).Output()

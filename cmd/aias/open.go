@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,8 +19,12 @@ import (
 // Names in the data folder.
 const (
 	databaseFile = "aias.db"
-	lockFile     = "aias.lock"
+	lockFile     = "aias.lock"      // held by the service
+	openFile     = "aias.open.lock" // held while a command opens the folder
 )
+
+// openTime bounds the wait for another command that opens the same folder.
+const openTime = 30 * time.Second
 
 // options are the flags that all commands share.
 type options struct {
@@ -89,20 +94,52 @@ func (o *options) lock() (unlock func(), err error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(c.Data, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if unlock, err = flock(filepath.Join(c.Data, lockFile)); err != nil {
+		return nil, fmt.Errorf("another `aias serve` works with %s (%w): stop it first, or give this one a folder of its own", c.Data, err)
+	}
+	return unlock, nil
+}
+
+func flock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock the data folder: %w", err)
+		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits
 		_ = f.Close()
-		return nil, fmt.Errorf("another `aias serve` works with %s (%w): stop it first, or give this one a folder of its own", c.Data, err)
+		return nil, err
 	}
 	return func() { _ = f.Close() }, nil
+}
+
+// alone waits until no other command opens the data folder: of two that find it new, each would make a CA.
+func alone(ctx context.Context, dir string) (done func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	for {
+		done, err = flock(filepath.Join(dir, openFile))
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return done, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another aias has been opening %s for %v: %w", dir, openTime, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func openWith(ctx context.Context, c authority.Config) (_ *service, err error) {
 	s := &service{config: c, log: newLogger(os.Stderr, c.Log)}
 	slog.SetDefault(s.log)
+	done, err := alone(ctx, c.Data)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	for _, dir := range []string{c.Data, c.References} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make the folder: %w", err)
@@ -125,9 +162,6 @@ func openWith(ctx context.Context, c authority.Config) (_ *service, err error) {
 }
 
 func openStore(ctx context.Context, c authority.Config, observe func(time.Duration)) (*store.SQLite, error) {
-	if err := os.MkdirAll(c.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
-	}
 	return store.Open(ctx, filepath.Join(c.Data, databaseFile), observe)
 }
 
