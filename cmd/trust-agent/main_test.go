@@ -65,6 +65,7 @@ func TestDrawStatus(t *testing.T) {
 		{agent.Status{Node: "w", Trusted: true, Expires: now.Add(time.Minute)}, "w: trusted until"},
 		{agent.Status{Node: "w", Trusted: true, Expires: now.Add(-time.Minute)}, "does the agent run"},
 		{agent.Status{Node: "w", Error: "away"}, "w: attestation failed: away"},
+		{agent.Status{Node: "w", Error: "away", Server: "https://a"}, ", with https://a"},
 		{agent.Status{Node: "w", Levels: []protocol.LevelInfo{{Level: 5, Name: "runtime", Status: "fail", Reason: "why"}}}, "5 runtime      fail     why"},
 	} {
 		var out bytes.Buffer

@@ -20,6 +20,9 @@ func statusCmd() *cobra.Command {
 		Short: "Show how the last attestation went",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("output format %q is not known: %w", output, errUsage)
+			}
 			cfg, err := readOrDefault(config)
 			if err != nil {
 				return err
@@ -55,6 +58,10 @@ func drawStatus(w io.Writer, s *agent.Status, now time.Time) {
 	fmt.Fprintf(w, "%s: %s\n", s.Node, word)
 	for _, l := range s.Levels {
 		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %d %-12s %-8s %s", l.Level, l.Name, l.Status, l.Reason), " "))
+	}
+	if s.Error != "" {
+		fmt.Fprintf(w, "  tried %s (%s), with %s\n", s.At.Local().Format(time.DateTime), s.Trigger, s.Server)
+		return
 	}
 	fmt.Fprintf(w, "  attested %s (%s), %d bytes of Evidence, to %s\n", s.At.Local().Format(time.DateTime), s.Trigger, s.Bytes, s.Server)
 }
