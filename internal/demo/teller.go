@@ -146,8 +146,8 @@ func (s *stage) invite() {
 		}
 	}
 	for _, l := range append(path,
-		"export TOUCHSTONE_OPERATOR=" + s.aias.bundle,
-		"export " + EnvFolder + "=" + s.dir,
+		"export TOUCHSTONE_OPERATOR="+s.aias.bundle,
+		"export "+EnvFolder+"="+s.dir,
 		"touchstone nodes",
 		"touchstone why worker-2",
 		"touchstone history",
