@@ -33,6 +33,9 @@ var errTPM = errors.New("the TPM failed")
 // maxAgain bounds how often one attestation goes on with a fresh challenge from a refusal.
 const maxAgain = 3
 
+// maxNonce is the largest qualifying data that TPMs take: a digest of the largest hash (TPM 2.0 Library part 2, TPM2B_DATA).
+const maxNonce = 64
+
 // attester makes Evidence and sends it.
 type attester struct {
 	node string
@@ -58,6 +61,9 @@ func (a *attester) exchange(ctx context.Context, r *Report) (*protocol.Attestati
 		return nil, err
 	}
 	for again := 0; ; again++ {
+		if n := len(ch.Nonce); n > maxNonce {
+			return nil, fmt.Errorf("the challenge of AIAS has %d bytes, at most %d are taken", n, maxNonce) // the TPM would refuse it, and is not to blame
+		}
 		doc, err := collect(a.tpm, a.host, a.node, ch)
 		if err != nil {
 			return nil, err
@@ -125,15 +131,19 @@ func quote(t TPM, ch *protocol.Challenge, doc *evidence.Document) error {
 	if err != nil {
 		return fmt.Errorf("%w: read its banks: %w", errTPM, err)
 	}
+	var quoted []tpm.Alg
+	var asked []string
 	for _, sel := range ch.Quote {
+		asked = append(asked, sel.Bank)
 		alg, err := tpm.ParseHashAlg(sel.Bank)
 		if err != nil {
 			continue // a bank that a newer AIAS knows: leave it out, as one that this TPM lacks
 		}
 		pcrs := tpm.PCRs(sel.PCRs...)
-		if pcrs.Len() == 0 || !slices.Contains(banks, alg) || len(doc.Quotes) == evidence.MaxQuotes {
+		if pcrs.Len() == 0 || !slices.Contains(banks, alg) || slices.Contains(quoted, alg) || len(doc.Quotes) == evidence.MaxQuotes {
 			continue
 		}
+		quoted = append(quoted, alg)
 		q, err := t.Quote(ch.Nonce, alg, pcrs)
 		if err != nil {
 			return fmt.Errorf("%w: quote bank %s: %w", errTPM, alg, err)
@@ -141,7 +151,7 @@ func quote(t TPM, ch *protocol.Challenge, doc *evidence.Document) error {
 		doc.Quotes = append(doc.Quotes, q)
 	}
 	if len(doc.Quotes) == 0 {
-		return fmt.Errorf("the TPM has none of the banks that AIAS asks for (%v): enable one in the firmware setup", ch.Quote)
+		return fmt.Errorf("the TPM has none of the banks that AIAS asks for (%.20q): enable one in the firmware setup", asked[:min(len(asked), 8)])
 	}
 	return nil
 }

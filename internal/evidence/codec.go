@@ -40,21 +40,29 @@ func must[M any](m M, err error) M {
 }
 
 // Decode reads a document. It refuses what Encode would not have written byte by byte, and what is outside of the limits of this
-// package. The document shares no memory with b. Errors wrap ErrDocument or ErrLimit.
+// package. EventLog and IMA point into b, which must not be changed as long as they are used; the rest is the document's own. Errors
+// wrap ErrDocument or ErrLimit.
 func Decode(b []byte) (*Document, error) {
 	if len(b) > MaxDocument {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrLimit, len(b), MaxDocument)
 	}
+	rest, log, list := cut(b)
 	var d Document
-	if err := decoder.Unmarshal(b, &d); err != nil {
+	if err := decoder.Unmarshal(rest, &d); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDocument, err)
+	}
+	same := comparer{rest: rest}
+	if err := encoder.NewEncoder(&same).Encode(&d); err != nil || len(same.rest) > 0 {
+		return nil, fmt.Errorf("%w: CBOR is not in its deterministic form (RFC 8949, 4.2)", ErrDocument)
+	}
+	if len(log) > 0 {
+		d.EventLog = log
+	}
+	if len(list) > 0 {
+		d.IMA = list
 	}
 	if err := d.check(); err != nil {
 		return nil, err
-	}
-	same := comparer{rest: b}
-	if err := encoder.NewEncoder(&same).Encode(&d); err != nil || len(same.rest) > 0 {
-		return nil, fmt.Errorf("%w: CBOR is not in its deterministic form (RFC 8949, 4.2)", ErrDocument)
 	}
 	return &d, nil
 }

@@ -239,3 +239,52 @@ func BenchmarkDecodeSteady(b *testing.B) {
 		}
 	}
 }
+
+// The logs are not copied; what cannot be cut out of a document is left to the decoder.
+func TestCut(t *testing.T) {
+	d := full()
+	d.IMA = make([]byte, 70_000)
+	good, err := d.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, log, list := cut(good)
+	if len(rest) != len(good)-len("\x06\x43log")-(1+5+70_000) || string(log) != "log" || len(list) != 70_000 {
+		t.Errorf("cut: got %d of %d bytes left, log %q, list of %d bytes", len(rest), len(good), log, len(list))
+	}
+	if &list[0] != &good[bytes.Index(good, list)] {
+		t.Error("cut: the list is a copy")
+	}
+	at := bytes.Index(good, []byte("\x06\x43log"))
+	replace := func(with string) []byte { return slices.Concat(good[:at], []byte(with), good[at+5:]) }
+	for _, test := range []struct {
+		name string
+		b    []byte
+	}{
+		{"log with a long length", replace("\x06\x58\x03log")},
+		{"log as text", replace("\x06\x63log")},
+		{"empty log", replace("\x06\x40")},
+		{"log twice", replace("\x06\x43log\x06\x43log")},
+		{"log out of order", replace("\x09\x01\x06\x43log")},
+		{"log with a tag", replace("\x06\xc0\x43log")},
+		{"log with a long key", replace("\x18\x06\x43log")},
+		{"log of indefinite length", replace("\x06\x5f\x43log\xff")},
+		{"log that is cut off", good[:at+3]},
+		{"long map", slices.Concat([]byte{0xb8, good[0] & 0x1f}, good[1:])},
+	} {
+		if _, log, list := cut(test.b); len(log) > 0 || len(list) > 0 {
+			t.Errorf("cut(%s): got log %q and a list of %d bytes, want nothing", test.name, log, len(list))
+		}
+		if _, err := Decode(test.b); err == nil {
+			t.Errorf("Decode(%s): got no error", test.name)
+		}
+	}
+	// A log again behind the place where it belongs.
+	for _, more := range []string{"\x06\x43log", "\x08\x43log"} {
+		b := append(slices.Clone(good), more...)
+		b[0]++
+		if _, err := Decode(b); !errors.Is(err, ErrDocument) {
+			t.Errorf("Decode(%q at the end): got %v, want ErrDocument", more, err)
+		}
+	}
+}

@@ -27,6 +27,9 @@ func ReadIMA(root string, offset uint64) ([]byte, error) {
 }
 
 func readFrom(f io.Reader, offset uint64) ([]byte, error) {
+	if offset > maxOffset {
+		return nil, fmt.Errorf("%w %d", ErrOffset, offset)
+	}
 	if offset > 0 {
 		if err := skip(f, int64(offset-1)); err != nil {
 			return nil, err

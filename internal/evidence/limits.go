@@ -8,6 +8,9 @@ import (
 	"touchstone.dev/touchstone/internal/tpm"
 )
 
+// maxOffset is beyond the IMA list of any boot, in bytes.
+const maxOffset = 1 << 40
+
 // checks collects the first limit that a document does not keep.
 type checks struct{ err error }
 
@@ -50,7 +53,7 @@ func (d *Document) check() error {
 		c.fail("event log and its digest are both given: give one")
 	}
 	c.most("ima", len(d.IMA), MaxIMA)
-	if d.IMAOffset > 1<<40 {
+	if d.IMAOffset > maxOffset {
 		c.fail("ima offset is %d", d.IMAOffset)
 	}
 	if len(d.Quotes) == 0 || len(d.Quotes) > MaxQuotes {

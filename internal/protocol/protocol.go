@@ -4,7 +4,11 @@
 // A refusal is a Problem (RFC 9457) that says what to do.
 package protocol
 
-import "time"
+import (
+	"strings"
+	"time"
+	"unicode"
+)
 
 // Media types of the API.
 const (
@@ -33,14 +37,30 @@ type Problem struct {
 
 // Error makes a Problem usable as an error.
 func (p *Problem) Error() string {
-	s := p.Title
+	s := line(p.Title)
 	if p.Detail != "" {
-		s += ": " + p.Detail
+		s += ": " + line(p.Detail)
 	}
 	if p.Remedy != "" {
-		s += " (" + p.Remedy + ")"
+		s += " (" + line(p.Remedy) + ")"
 	}
 	return s
+}
+
+// maxLine bounds what Error shows of one field, in bytes.
+const maxLine = 2000
+
+// line makes what another program said fit for a terminal: bounded, and of control characters only line ends.
+func line(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r), r == '\n':
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return -1
+	}, strings.ToValidUTF8(s[:min(len(s), maxLine)], ""))
 }
 
 // EnrolRequest asks for enrolment: a node name, what proves the right to it, and the public halves of the TPM's keys.
