@@ -40,13 +40,20 @@ func must[M any](m M, err error) M {
 }
 
 // Decode reads a document. It refuses what Encode would not have written byte by byte, and what is outside of the limits of this
-// package. EventLog and IMA point into b, which must not be changed as long as they are used; the rest is the document's own. Errors
-// wrap ErrDocument or ErrLimit.
+// package. EventLog and IMA may point into b, which must not be changed as long as they are used; the rest is the document's own.
+// Errors wrap ErrDocument or ErrLimit.
 func Decode(b []byte) (*Document, error) {
 	if len(b) > MaxDocument {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrLimit, len(b), MaxDocument)
 	}
-	rest, log, list := cut(b)
+	if len(b) < worthCutting {
+		return decode(b, nil, nil)
+	}
+	return decode(cut(b))
+}
+
+// decode reads a document whose logs were cut out, or are in rest still.
+func decode(rest, log, list []byte) (*Document, error) {
 	var d Document
 	if err := decoder.Unmarshal(rest, &d); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDocument, err)

@@ -187,6 +187,11 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		whole, errWhole := decode(b, nil, nil)
+		parts, errParts := decode(cut(b))
+		if diff := cmp.Diff(whole, parts); diff != "" || (errWhole == nil) != (errParts == nil) {
+			t.Errorf("decode(cut(%x)): got %v, want %v (-whole +cut):\n%s", b, errParts, errWhole, diff)
+		}
 		d, err := Decode(b)
 		if err != nil {
 			if !errors.Is(err, ErrDocument) && !errors.Is(err, ErrLimit) {
@@ -275,8 +280,8 @@ func TestCut(t *testing.T) {
 		if _, log, list := cut(test.b); len(log) > 0 || len(list) > 0 {
 			t.Errorf("cut(%s): got log %q and a list of %d bytes, want nothing", test.name, log, len(list))
 		}
-		if _, err := Decode(test.b); err == nil {
-			t.Errorf("Decode(%s): got no error", test.name)
+		if _, err := decode(cut(test.b)); err == nil {
+			t.Errorf("decode(%s): got no error", test.name)
 		}
 	}
 	// A log again behind the place where it belongs.

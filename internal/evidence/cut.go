@@ -8,6 +8,9 @@ const (
 	keyIMA      = 8
 )
 
+// worthCutting is the size in bytes below which copying costs less than cutting: that of a document without logs.
+const worthCutting = 4 << 10
+
 // cut takes the logs out of a document, so that nothing copies them: they are nearly all of its bytes. rest is the document without
 // them. It is in deterministic form exactly when b is: what is cut out has a key in its place, in ascending order, and a length that is
 // shortest and not zero. When anything about b is not so, or there is no log, rest is b: then the decoder says what is wrong.
@@ -51,6 +54,9 @@ func cut(b []byte) (rest, log, list []byte) {
 		rest = append(rest, b[from:start]...)
 		rest[0]-- // pairs
 		from = at
+	}
+	if from == 0 {
+		return b, nil, nil
 	}
 	return append(rest, b[from:]...), log, list
 }
