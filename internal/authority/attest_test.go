@@ -135,6 +135,21 @@ func TestNonceReused(t *testing.T) {
 	wantProblem(t, "reused nonce", err, http.StatusConflict, "stale-challenge")
 }
 
+func TestSkippedChallenge(t *testing.T) {
+	w := newWorld(t)
+	m := w.enrolled("worker-1")
+	skipped := m.next
+	if err := w.call(m.http, http.MethodGet, protocol.PathChallenge, nil, &m.next); err != nil {
+		t.Fatal(err)
+	}
+	m.attest()
+	_, err := m.send(m.document(skipped))
+	wantProblem(t, "challenge older than the one answered", err, http.StatusConflict, "stale-challenge")
+	none := m.document(protocol.Challenge{})
+	_, err = m.send(none)
+	wantProblem(t, "no challenge at all", err, http.StatusConflict, "stale-challenge")
+}
+
 func TestNonceReusedAfterRestart(t *testing.T) {
 	w := newWorld(t)
 	m := w.enrolled("worker-1")

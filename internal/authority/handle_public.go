@@ -24,7 +24,7 @@ func (a *Authority) getReady(w http.ResponseWriter, r *http.Request, _ identity)
 	defer cancel()
 	if err := a.store.Ping(ctx); err != nil {
 		a.log.Error("the database does not answer", "err", err)
-		return refuse(http.StatusServiceUnavailable, "not-ready", "the database does not answer", "", "see the log of AIAS")
+		return refuse(http.StatusServiceUnavailable, "not-ready", "the database does not answer or takes no writes", "", "see the log of AIAS; is the disk full?")
 	}
 	return text(w, "text/plain; charset=utf-8", []byte("ready\n"))
 }

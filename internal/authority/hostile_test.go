@@ -202,3 +202,32 @@ func TestFlappingNode(t *testing.T) {
 		t.Errorf("node that flaps: got %q, want untrusted", n.Trust)
 	}
 }
+
+// TestLargeEvidenceCountsAsSeveral: the bytes that a node may send in the long run are bounded, too.
+func TestLargeEvidenceCountsAsSeveral(t *testing.T) {
+	w := newWorld(t, func(w *world) { w.cfg.Limits.PerNode, w.cfg.Limits.PerNodeBurst = 0.001, 6 })
+	m, other := w.enrolled("worker-1"), w.enrolled("worker-2")
+	m.list = append(m.list, make([]byte, 3*largeUnit)...) // 1 and 3 of 6
+	m.attest()
+	m.clock.ResetCount++
+	_, err := m.send(m.document(m.next))
+	wantProblem(t, "large evidence again", err, http.StatusTooManyRequests, "too-many")
+	other.attest()
+}
+
+// TestReasonsAreShort: what a node can put into logs, history and results is bounded.
+func TestReasonsAreShort(t *testing.T) {
+	long := "unknown file " + strings.Repeat("/\xe2\x82\xac", 10000)
+	w := newWorld(t)
+	m := w.enrolled("worker-1")
+	w.judge.forbidden = append(w.judge.forbidden, long)
+	m.list = append(m.list, long...)
+	a := m.attest()
+	changes, err := w.admin.History(context.Background(), "worker-1", 1, 0)
+	if err != nil || a.Trusted {
+		t.Fatalf("attestation: got %v, %v; want not trusted", a.Trusted, err)
+	}
+	if n, l, r := len(changes[0].Reason), len(a.Levels[4].Reason), len(a.Result); n > 2*maxReason || l > 2*maxReason || r > 8<<10 {
+		t.Errorf("reason in the history, of the level, result: got %d, %d, %d bytes", n, l, r)
+	}
+}

@@ -64,7 +64,7 @@ func reason(v *appraisal.Verdict) string {
 	for _, want := range []appraisal.Status{appraisal.Fail, appraisal.Unknown} {
 		for i := range v.Levels {
 			if l := &v.Levels[i]; l.Status == want {
-				return fmt.Sprintf("level %d (%s): %s", l.Level, l.Name, l.Reason())
+				return fmt.Sprintf("level %d (%s): %s", l.Level, l.Name, short(l.Reason()))
 			}
 		}
 	}
@@ -77,10 +77,21 @@ func levelInfos(v *appraisal.Verdict) []protocol.LevelInfo {
 		l := &v.Levels[i]
 		out[i] = protocol.LevelInfo{Level: l.Level, Name: l.Name, Status: string(l.Status)}
 		if l.Status != appraisal.Pass {
-			out[i].Reason = l.Reason()
+			out[i].Reason = short(l.Reason())
 		}
 	}
 	return out
+}
+
+// maxReason bounds a reason in bytes. It stands in the history for ever, in logs and in signed results, and paths of the node's choosing stand in it; the
+// verdict has the whole.
+const maxReason = 512
+
+func short(reason string) string {
+	if len(reason) <= maxReason {
+		return reason
+	}
+	return clip(reason, maxReason) + "…"
 }
 
 // signResult signs what s says about n. akName is the Name of the key whose Evidence says so.

@@ -3,7 +3,9 @@ package result
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
 
 	"touchstone.dev/touchstone/internal/appraisal"
@@ -81,6 +84,26 @@ func TestVerifyRefuses(t *testing.T) {
 	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + parts[1] + "."
 	payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
 	forged := parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(payload), "worker-1", "worker-2", 1))) + "." + parts[2]
+	sealed := func(head string, key []byte) string {
+		text := base64.RawURLEncoding.EncodeToString([]byte(head)) + "." + parts[1]
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(text))
+		return text + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+	}
+	header, _ := base64.RawURLEncoding.DecodeString(parts[0])
+	confused := sealed(strings.Replace(string(header), "ES256", "HS256", 1), jwks)
+	strangers, _ := JWKS(stranger)
+	own := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","jwk":`+string(strangers[len(`{"keys":[`):len(strangers)-2])+`}`)) + "." + strings.Join(strings.Split(foreign, ".")[1:], ".")
+	private, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: private, KeyID: key.ID()}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jws, err := signer.Sign(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named, _ := jws.CompactSerialize()
 	four := sample()
 	four.Levels = four.Levels[:4]
 	short, _ := Sign(key, four)
@@ -99,6 +122,9 @@ func TestVerifyRefuses(t *testing.T) {
 		{"another key", good, Expectation{AKName: "000b", Now: at.Now}, ErrOther},
 		{"signed by a stranger", foreign, at, ErrSignature},
 		{"algorithm none", none, at, ErrForm},
+		{"algorithm of another kind", confused, at, ErrForm},
+		{"key in the token", own, at, ErrSignature},
+		{"stranger under our key's name", named, at, ErrSignature},
 		{"changed payload", forged, at, ErrSignature},
 		{"four levels", short, at, ErrForm},
 		{"garbage", "a.b.c", at, ErrForm},
