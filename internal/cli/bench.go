@@ -130,7 +130,9 @@ func findAIAS(name string) (string, error) {
 
 // drawFleet writes a report for people.
 func drawFleet(w io.Writer, r *fleet.Report) {
-	line := func(label, format string, args ...any) { fmt.Fprintf(w, "  %-14s %s\n", label, fmt.Sprintf(format, args...)) }
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(w, "  %-14s %s\n", label, fmt.Sprintf(format, args...))
+	}
 	fmt.Fprintf(w, "%d workers, %d connections kept, %d attestations under way at a time\n", r.Nodes, r.Connections, r.InFlight)
 	line("attestations", "%.0f a second: %d in %.1f s, %d trusted", r.Steady.PerSecond, r.Attestations, r.Steady.Seconds, r.Trusted)
 	for _, k := range slices.Sorted(maps.Keys(r.Errors)) {
