@@ -140,11 +140,13 @@ func (a *Authority) postAttest(w http.ResponseWriter, r *http.Request, id identi
 	if err != nil {
 		return refuse(http.StatusBadRequest, "malformed-evidence", "the Evidence did not arrive whole", err.Error(), "try again")
 	}
-	out, err := a.attest(ctx, n, body)
-	if err != nil {
-		return err
-	}
-	return answer(w, out)
+	a.crew.do(func() {
+		var out *protocol.Attestation
+		if out, err = a.attest(ctx, n, body); err == nil {
+			err = answer(w, out)
+		}
+	})
+	return err
 }
 
 // readBody reads a body of known size. One that comes too slowly is dropped: it holds memory that others need.
