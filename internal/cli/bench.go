@@ -38,7 +38,10 @@ With --server a running AIAS on this machine is taken (its limits on single node
 captured boot); the nodes are removed from it afterwards. Exit code 0: every attestation was answered, and trusted.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
+			err := o.Check()
+			if err != nil {
+				return usage(cmd, err)
+			}
 			if server != "" {
 				o.Operator, err = a.bundleFor(server)
 			} else {

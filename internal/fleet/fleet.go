@@ -40,7 +40,8 @@ type Options struct {
 	Progress func(part string, done, total int64)
 }
 
-func (o *Options) check() error {
+// Check says what is wrong with the options; Run checks them, too.
+func (o *Options) Check() error {
 	switch {
 	case o.Nodes < 1 || o.Nodes > MaxNodes:
 		return fmt.Errorf("%d nodes: want 1 to %d", o.Nodes, MaxNodes)
@@ -53,10 +54,15 @@ func (o *Options) check() error {
 	case o.Rate < 0:
 		return fmt.Errorf("rate %v: want a number of attestations a second, or 0", o.Rate)
 	}
+	return checkFiles(o.kept() + 2*o.InFlight)
+}
+
+// kept is the number of connections that stay open.
+func (o *Options) kept() int {
 	if o.Connections < 0 || o.Connections > o.Nodes {
-		o.Connections = o.Nodes
+		return o.Nodes
 	}
-	return checkFiles(o.Connections + 2*o.InFlight)
+	return o.Connections
 }
 
 // fleet is everything of one run.
@@ -78,16 +84,17 @@ type fleet struct {
 // Run runs a fleet until its duration is over or ctx ends, and clears away what it made. The error says why there is no report; a fleet that
 // was not trusted throughout is in the report (Report.OK).
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
+	o.Connections = o.kept()
 	f := &fleet{Options: o, seed: make([]byte, 16)}
 	f.report.Nodes, f.report.Connections, f.report.InFlight, f.report.NewEntries, f.report.Full = o.Nodes, o.Connections, o.InFlight, o.NewEntries, o.Full
 	_, _ = rand.Read(f.seed) // never fails
 	if f.boot, err = readBoot(); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, f.clear()) }()
+	defer func() { err = errors.Join(err, f.clear(ctx)) }()
 	if err := f.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -148,7 +155,7 @@ func loopback(server string) (string, error) {
 const clearTime = 2 * time.Minute
 
 // clear closes what is open. From an AIAS that is not ours it takes the nodes away again, also after an interruption.
-func (f *fleet) clear() error {
+func (f *fleet) clear(ctx context.Context) error {
 	for _, n := range f.nodes {
 		if n.wire != nil {
 			n.wire.close()
@@ -159,7 +166,7 @@ func (f *fleet) clear() error {
 	}
 	var err error
 	if f.Operator != nil && f.client != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), clearTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearTime)
 		defer cancel()
 		err = f.withdraw(ctx)
 	}

@@ -155,8 +155,7 @@ func (s *server) stop() error {
 		select {
 		case err = <-s.ended:
 		case <-time.After(stopTime):
-			err = errors.Join(errors.New("AIAS did not stop when asked to"), s.cmd.Process.Kill())
-			<-s.ended
+			err = errors.Join(errors.New("AIAS did not stop when asked to"), s.cmd.Process.Kill(), <-s.ended)
 		}
 		if err != nil {
 			err = fmt.Errorf("stop AIAS: %w: %s", err, s.log.String())
