@@ -25,6 +25,7 @@ type node struct {
 	ek    []byte // EK certificate, DER; nil when AIAS knows the EK by its hash
 	clock softtpm.Clock
 	wire  *wire
+	keeps bool // its connection stays open between attestations
 	next  protocol.Challenge
 
 	extra    []byte // IMA list beyond that of the boot

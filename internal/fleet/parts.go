@@ -34,6 +34,7 @@ func (f *fleet) enrol(ctx context.Context) error {
 	f.nodes = make([]*node, f.Nodes)
 	for i := range f.nodes {
 		f.nodes[i] = newNode(fmt.Sprintf("%s%05d", f.prefix(), i), f.seed, f.boot)
+		f.nodes[i].keeps = i < f.Connections
 		if err := f.certify(ctx, f.nodes[i]); err != nil {
 			return err
 		}
@@ -116,11 +117,11 @@ func (f *fleet) warm(ctx context.Context) error {
 	}
 	err := f.each(ctx, "warm up", f.nodes, func(ctx context.Context, n *node, _ *wire, r *bufio.Reader) error {
 		_, err := n.attest(ctx, r, load{})
+		if !n.keeps {
+			n.wire.close()
+		}
 		return err
 	})
-	for _, n := range f.nodes[f.Connections:] {
-		n.wire.close()
-	}
 	if err != nil {
 		return err
 	}

@@ -30,9 +30,7 @@ type tally struct {
 // steady is the measured part: all nodes take turns until the time is over.
 func (f *fleet) steady(ctx context.Context) error {
 	queue := make(chan *node, len(f.nodes))
-	keeps := make(map[*node]bool, f.Connections)
-	for i, n := range f.nodes {
-		keeps[n] = i < f.Connections
+	for _, n := range f.nodes {
 		queue <- n
 	}
 	pace := rate.NewLimiter(rate.Inf, 1)
@@ -54,7 +52,7 @@ func (f *fleet) steady(ctx context.Context) error {
 			for pace.Wait(inner) == nil {
 				n := <-queue
 				f.one(ctx, n, r, t)
-				if !keeps[n] {
+				if !n.keeps {
 					n.wire.close()
 				}
 				queue <- n
