@@ -15,7 +15,8 @@ var (
 	defaultPCRs  = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14}
 	// A worker that does not measure, or runs without protections that every kernel has, is no use to anyone who attests it.
 	defaultRequired  = []string{"ima_policy=*", "module.sig_enforce=1"}
-	defaultForbidden = []string{"module.sig_enforce=0", "lockdown=none", "ima_appraise=off", "init=*", "rdinit=*", "iomem=relaxed", "mitigations=off", "nokaslr"}
+	defaultForbidden = []string{"module.sig_enforce=0", "lockdown=none", "ima_appraise=off", "init=*", "rdinit=*", "iomem=relaxed", "mitigations=off",
+		"nokaslr", "initrd=*", "initrdmem=*", "rd.break*", "systemd.unit=*", "single", "emergency"}
 
 	defaultProof = []string{"/init", "/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd"}
 )
