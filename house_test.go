@@ -56,6 +56,9 @@ var loadHouse = sync.OnceValues(func() (*house, error) {
 			if slices.Contains([]string{".git", ".cache", "bin", "node_modules"}, d.Name()) {
 				return fs.SkipDir
 			}
+			if _, err := os.Stat(path.Join(name, "go.mod")); err == nil && name != "." {
+				return fs.SkipDir // a module of its own: programs that tests run, none of which the product depends on
+			}
 			return nil
 		}
 		if !d.Type().IsRegular() {

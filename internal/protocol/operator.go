@@ -17,6 +17,8 @@ const (
 	PathEvidence   = "/v1/nodes/{node}/evidence/{which}" // GET -> Evidence document (CBOR); which: last-good, first-bad, last
 	PathRebind     = "/v1/nodes/{node}/rebind"           // POST RebindRequest
 	PathHistory    = "/v1/history"                       // GET ?limit= ?before= -> History of all nodes
+	PathTags       = "/v1/nodes/{node}/tags"             // GET -> TagState; PUT TagRequest -> TagState; DELETE
+	PathResults    = "/v1/results"                       // GET -> server-sent events, data: NodeResult; relying parties, too
 	PathEvents     = "/v1/events"                        // GET -> server-sent events, data: Change; Last-Event-ID replays
 	PathTokens     = "/v1/tokens"                        // GET -> TokenList; POST TokenRequest -> NewToken
 	PathToken      = "/v1/tokens/{id}"                   // DELETE
@@ -90,6 +92,32 @@ type SignedResult struct {
 	Node    string    `json:"node"`
 	Result  string    `json:"result"` // JWT (package result)
 	Expires time.Time `json:"expires"`
+}
+
+// NodeResult is one event of the stream of signed results. The stream begins with one for each enrolled node, then an event "synced" with
+// no data; after it comes one whenever a node gets a new result, falls, or is removed. A slow reader skips to the newest of each node.
+type NodeResult struct {
+	Node string `json:"node"`
+	// Result is the signed Attestation Result (JWT); empty before the first one. An untrusted node has one, too: it says so.
+	Result string `json:"result,omitempty"`
+	// Trust and Reason are those of Node: what the result cannot say, such as that it was not renewed.
+	Trust   string `json:"trust,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	Removed bool   `json:"removed,omitempty"` // the node is not enrolled any more
+}
+
+// TagRequest sets the asset tags of a node; they replace what it had.
+type TagRequest struct {
+	Tags map[string]string `json:"tags"`
+}
+
+// TagState says which asset tags a node should have, and what its TPM has proven.
+type TagState struct {
+	Node   string            `json:"node"`
+	Tags   map[string]string `json:"tags"`             // as set last
+	Serial uint64            `json:"serial"`           // counts up with each change; 0 when there never were tags
+	Proven bool              `json:"proven"`           // the TPM has certified that it holds this serial
+	Reason string            `json:"reason,omitempty"` // why not
 }
 
 // Causes of a Change.

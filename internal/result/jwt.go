@@ -85,6 +85,10 @@ type private struct {
 	ResetCount   uint32  `json:"reset-count"`
 	RestartCount uint32  `json:"restart-count"`
 	SoftwareTPM  bool    `json:"software-tpm,omitempty"`
+	EKSHA256     string  `json:"ek-sha256,omitempty"`
+
+	Tags    map[string]string `json:"tags,omitempty"`
+	Machine Machine           `json:"machine,omitzero"`
 }
 
 type submodule struct {
@@ -114,6 +118,7 @@ func Sign(key *Key, r *Result) (string, error) {
 			Touchstone: private{
 				Node: r.Node, AKName: r.AKName, Trusted: r.Trusted, Levels: r.Levels, Snapshot: r.Snapshot,
 				ResetCount: r.ResetCount, RestartCount: r.RestartCount, SoftwareTPM: r.SoftwareTPM,
+				EKSHA256: r.EKSHA256, Tags: r.Tags, Machine: r.Machine,
 			},
 		}},
 	})
@@ -155,7 +160,7 @@ func Verify(token string, jwks []byte, want Expectation) (*Result, error) {
 	}
 	r := &Result{
 		Node: p.Node, AKName: p.AKName, Trusted: p.Trusted, Levels: p.Levels, Snapshot: p.Snapshot, ResetCount: p.ResetCount,
-		RestartCount: p.RestartCount, SoftwareTPM: p.SoftwareTPM, ID: c.ID, Build: c.Verifier.Build,
+		RestartCount: p.RestartCount, SoftwareTPM: p.SoftwareTPM, EKSHA256: p.EKSHA256, Tags: p.Tags, Machine: p.Machine, ID: c.ID, Build: c.Verifier.Build,
 		Issued: time.Unix(c.Issued, 0).UTC(), Expires: time.Unix(c.Expires, 0).UTC(),
 	}
 	if sub.Status != r.Status() {

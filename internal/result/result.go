@@ -50,11 +50,26 @@ type Result struct {
 	Snapshot     string  // policy and references that judged
 	ResetCount   uint32  // of the TPM: changes with each boot
 	RestartCount uint32
-	SoftwareTPM  bool      // the TPM is a program
-	ID           string    // jti: unique
-	Build        string    // version of AIAS
-	Issued       time.Time // to the second
-	Expires      time.Time // to the second; the Result means nothing from then on
+	SoftwareTPM  bool   // the TPM is a program
+	EKSHA256     string // of the endorsement key's DER SubjectPublicKeyInfo, hexadecimal
+	// Tags are the asset tags that AIAS signed for this TPM and the TPM certified that it holds: proven.
+	Tags map[string]string
+	// Machine is what the node's own agent says that a Relying Party needs to know the node by; claimed, over a connection that only this TPM
+	// can open.
+	Machine Machine
+	ID      string    // jti: unique
+	Build   string    // version of AIAS
+	Issued  time.Time // to the second
+	Expires time.Time // to the second; the Result means nothing from then on
+}
+
+// Machine is what tells one machine, its boot and its kubelet from another, as its agent says.
+type Machine struct {
+	SystemUUID string `json:"system-uuid,omitempty"` // SMBIOS UUID, lower case, as a kubelet reports it
+	BootID     string `json:"boot-id,omitempty"`     // the kernel's random boot_id, as a kubelet reports it
+	// KubeletKeys are the SHA-256 of the DER SubjectPublicKeyInfo of the keys that the node's kubelet has or asks a certificate for,
+	// hexadecimal: a certificate for the node's name is signed for no other key.
+	KubeletKeys []string `json:"kubelet-keys,omitempty"`
 }
 
 // Level is the verdict of one level.

@@ -37,7 +37,8 @@ func newKey(t testing.TB) *Key {
 func sample(statuses ...appraisal.Status) *Result {
 	r := &Result{
 		Node: "worker-1", AKName: "000b0102", Trusted: true, Snapshot: "abc", ResetCount: 7, RestartCount: 1, ID: NewID(), Build: "v1",
-		Issued: issued, Expires: issued.Add(5 * time.Minute),
+		Issued: issued, Expires: issued.Add(5 * time.Minute), EKSHA256: "ab01", Tags: map[string]string{"country": "de"},
+		Machine: Machine{SystemUUID: "u", BootID: "b", KubeletKeys: []string{"k"}},
 	}
 	for i, name := range appraisal.LevelNames {
 		s := appraisal.Pass

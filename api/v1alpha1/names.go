@@ -1,0 +1,34 @@
+package v1alpha1
+
+// ClassLabel names the TrustClass of a pod. On a namespace it is the class that every pod of the namespace has.
+const ClassLabel = "touchstone.dev/trust-class"
+
+// Node labels. The prefix is one that the API server's NodeRestriction keeps kubelets from writing; an admission policy of ours keeps
+// everyone else from it.
+const (
+	NodeLabelPrefix = "node-restriction.kubernetes.io/touchstone-"
+	// TrustedLabel is "true" or "false".
+	TrustedLabel = NodeLabelPrefix + "trusted"
+	// LevelLabelPrefix and the number of a level carry its status: pass, warn, fail or unknown.
+	LevelLabelPrefix = NodeLabelPrefix + "level-"
+	// ClassNodeLabelPrefix and the name of a TrustClass are "true" on the nodes that meet the class now. Pods of the class select it.
+	ClassNodeLabelPrefix = NodeLabelPrefix + "class-"
+	// TagLabelPrefix and the name of an asset tag carry its value. Only proven tags become labels.
+	TagLabelPrefix = NodeLabelPrefix + "tag-"
+)
+
+// UntrustedTaint is on every node that is not trusted now, with effect NoSchedule and, unless TrustEnforcement says otherwise, NoExecute.
+// Its value is empty.
+const UntrustedTaint = "touchstone.dev/untrusted"
+
+// TrustedCondition is the type of the condition of a Node.
+const TrustedCondition = "touchstone.dev/Trusted"
+
+// EnforcementName is the name of the only TrustEnforcement that counts; PolicyName that of the only TrustPolicy.
+const (
+	EnforcementName = "cluster"
+	PolicyName      = "default"
+)
+
+// UseVerb is the RBAC verb on trustclasses that lets a user, and a pod's service account, run pods of a class.
+const UseVerb = "use"
