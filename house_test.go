@@ -61,7 +61,7 @@ var loadHouse = sync.OnceValues(func() (*house, error) {
 			}
 			return nil
 		}
-		if !d.Type().IsRegular() {
+		if !d.Type().IsRegular() || d.Name() == ".git" { // a file in a work tree of git
 			return nil
 		}
 		content, err := os.ReadFile(name)

@@ -70,3 +70,9 @@ use_go() {
 	go=$("$ROOT/scripts/install-go") || exit 1
 	export PATH=${go%/*}:$PATH
 }
+
+# use_kubernetes PROGRAM... has programs of Kubernetes built, if they are not yet, and tells the tests where they are.
+use_kubernetes() {
+	TOUCHSTONE_KUBERNETES=$("$ROOT/scripts/kubernetes" "$@")
+	export TOUCHSTONE_KUBERNETES
+}
