@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"touchstone.dev/touchstone/internal/cli/render"
+	"touchstone.dev/touchstone/internal/swtpm/machine"
+	"touchstone.dev/touchstone/test/boots"
 )
 
 // Options say how the demo runs.
@@ -57,8 +59,8 @@ type stage struct {
 	aias    *aias
 	feed    *feed
 	workers []*worker
-	good    *boot
-	bad     *boot
+	good    *machine.Boot
+	bad     *machine.Boot
 }
 
 // Run runs the demo until its end, or with Options.Keep until ctx ends. Everything that it started is stopped, and its folder removed, when
@@ -111,7 +113,7 @@ func (s *stage) clear() {
 
 // prepare makes the TPMs and AIAS.
 func (s *stage) prepare(ctx context.Context) (err error) {
-	if s.good, err = captured("good"); err != nil {
+	if s.good, err = machine.Read(boots.Files, "corpus/good", false); err != nil {
 		return err
 	}
 	if s.bad, err = tampered(); err != nil {
@@ -132,7 +134,7 @@ func (s *stage) prepare(ctx context.Context) (err error) {
 	if err := rest.Wait(); err != nil {
 		return err
 	}
-	events, entries := s.good.counts()
+	events, entries := s.good.Counts()
 	s.note("workers", fmt.Sprintf("3 TPMs made, a real boot in each: %d events, %d files", events, entries))
 	if s.aias, err = startAIAS(ctx, filepath.Join(s.dir, "aias"), ekCA, s.log); err != nil {
 		return err
@@ -146,7 +148,7 @@ func (s *stage) prepare(ctx context.Context) (err error) {
 func (s *stage) enrol(ctx context.Context) error {
 	mark, start := s.feed.mark(), time.Now()
 	for _, w := range s.workers {
-		token, err := s.aias.token(ctx, w.name)
+		token, err := s.aias.token(ctx, w.Name)
 		if err == nil {
 			err = w.join(s.aias, token)
 		}

@@ -37,11 +37,11 @@ func (w wanted) String() string {
 
 // expect waits for the next verdict on a worker and compares it with the story. The findings that cost trust are returned.
 func (s *stage) expect(ctx context.Context, name string, w *worker, mark int, since time.Time, want wanted) ([]appraisal.Finding, error) {
-	c, err := s.feed.await(ctx, w.name, mark)
+	c, err := s.feed.await(ctx, w.Name, mark)
 	if err != nil {
 		return nil, errors.Join(err, w.failure())
 	}
-	v, err := s.verdict(ctx, w.name)
+	v, err := s.verdict(ctx, w.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (s *stage) expect(ctx context.Context, name string, w *worker, mark int, si
 		return strings.Contains(f.Message+" "+f.Observed, want.names)
 	})
 	took := c.heard.Sub(since)
-	step := Step{Name: name, Node: w.name, Want: want.String(), Got: got.String(), Millis: float64(took.Microseconds()) / 1000}
+	step := Step{Name: name, Node: w.Name, Want: want.String(), Got: got.String(), Millis: float64(took.Microseconds()) / 1000}
 	if !named {
 		step.Got += ", without a word of " + want.names
 	}
@@ -91,9 +91,9 @@ const miner = "/var/tmp/.x/xmrig"
 func (s *stage) unknownProgram(ctx context.Context) error {
 	w := s.workers[0]
 	s.act(1, "A worker runs a program that nobody knows",
-		w.name+" starts "+miner+". Its kernel measures the file into the TPM before the first instruction runs, whoever starts it.")
+		w.Name+" starts "+miner+". Its kernel measures the file into the TPM before the first instruction runs, whoever starts it.")
 	mark, start := s.feed.mark(), time.Now()
-	if err := w.execute(miner, []byte("a program that mines coins for somebody else")); err != nil {
+	if err := w.Execute(miner, []byte("a program that mines coins for somebody else")); err != nil {
 		return err
 	}
 	findings, err := s.expect(ctx, "unknown program", w, mark, start, wanted{protocol.Untrusted, []int{5}, miner})
@@ -108,11 +108,11 @@ func (s *stage) unknownProgram(ctx context.Context) error {
 func (s *stage) otherBoot(ctx context.Context) error {
 	w := s.workers[1]
 	s.act(2, "A worker boots with Secure Boot off and another command line",
-		w.name+" reboots. Somebody switched Secure Boot off in the firmware setup and put mitigations=off on the kernel command line.")
+		w.Name+" reboots. Somebody switched Secure Boot off in the firmware setup and put mitigations=off on the kernel command line.")
 	if err := w.boot(ctx, s.bad); err != nil {
 		return err
 	}
-	s.note(w.name, "is up again; its agent starts")
+	s.note(w.Name, "is up again; its agent starts")
 	mark, start := s.feed.mark(), time.Now()
 	if err := w.start(ctx); err != nil {
 		return err
@@ -129,7 +129,7 @@ func (s *stage) otherBoot(ctx context.Context) error {
 func (s *stage) replayedQuote(ctx context.Context) error {
 	w := s.workers[2]
 	s.act(3, "A worker replays an old quote",
-		"An intruder owns "+w.name+", stops its agent, and sends AIAS the good Evidence from before, byte by byte.")
+		"An intruder owns "+w.Name+", stops its agent, and sends AIAS the good Evidence from before, byte by byte.")
 	if err := w.halt(); err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (s *stage) replayedQuote(ctx context.Context) error {
 func (s *stage) replay(ctx context.Context, c *agent.Client, w *worker, old []byte) error {
 	start := time.Now()
 	_, err := c.Attest(ctx, old)
-	step := Step{Name: "replayed quote", Node: w.name, Want: "refused as stale-challenge", Got: "accepted"}
+	step := Step{Name: "replayed quote", Node: w.Name, Want: "refused as stale-challenge", Got: "accepted"}
 	var r *agent.Refusal
 	switch {
 	case errors.As(err, &r):
@@ -198,7 +198,7 @@ func paste(ctx context.Context, c *agent.Client, old []byte) error {
 func (s *stage) repair(ctx context.Context) error {
 	first, third := s.workers[0], s.workers[2]
 	s.act(4, "Two workers are repaired",
-		first.name+" is reinstalled and boots the approved software. "+third.name+" gets its agent back: an honest quote over a fresh nonce is all it takes.")
+		first.Name+" is reinstalled and boots the approved software. "+third.Name+" gets its agent back: an honest quote over a fresh nonce is all it takes.")
 	if err := first.boot(ctx, s.good); err != nil {
 		return err
 	}

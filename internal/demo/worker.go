@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,17 +11,14 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/agent"
-	"touchstone.dev/touchstone/internal/swtpm"
+	"touchstone.dev/touchstone/internal/swtpm/machine"
 )
 
-// worker is one simulated machine: a software TPM, a folder that stands for its file system, and the product's own agent.
+// worker is one captured machine, and the product's own agent on it.
 type worker struct {
-	name string
-	root string // the root of its host
-	cfg  agent.Config
-	log  *slog.Logger
-	opts swtpm.Options
-	tpm  *swtpm.Process
+	*machine.Machine
+	cfg agent.Config
+	log *slog.Logger
 
 	stop func() error // of the agent; nil when none runs
 
@@ -34,10 +30,9 @@ type worker struct {
 // newWorker lays out the folder of a worker.
 func newWorker(dir, name, ekCA string, log *slog.Logger) *worker {
 	dir = filepath.Join(dir, name)
-	w := &worker{name: name, root: filepath.Join(dir, "root"), log: log.With("worker", name)}
-	w.opts = swtpm.Options{Dir: filepath.Join(dir, "tpm"), EKCA: ekCA, ID: name}
+	w := &worker{Machine: machine.New(dir, name, ekCA), log: log.With("worker", name)}
 	w.cfg = agent.Defaults()
-	w.cfg.Node, w.cfg.HostRoot = name, w.root
+	w.cfg.Node, w.cfg.HostRoot = name, w.Root
 	w.cfg.StateDir, w.cfg.StatusFile = filepath.Join(dir, "state"), filepath.Join(dir, "status.json")
 	w.cfg.TokenFile = filepath.Join(dir, "token")
 	w.cfg.Watch.Interval = agent.Duration(100 * time.Millisecond)
@@ -53,57 +48,20 @@ func (w *worker) join(a *aias, token string) error {
 	return nil
 }
 
-// boot resets the TPM when it has run before, and measures into it what a boot measures.
-func (w *worker) boot(ctx context.Context, b *boot) error {
+// boot boots the machine; its agent does not run afterwards.
+func (w *worker) boot(ctx context.Context, b *machine.Boot) error {
 	if err := w.halt(); err != nil {
 		return err
 	}
-	var err error
-	if w.tpm == nil {
-		w.tpm, err = swtpm.Start(ctx, w.opts)
-	} else {
-		err = w.tpm.Reboot(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
-	}
-	extensions, err := b.extensions()
-	if err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
-	}
-	if err := extend(w.tpm.Address(), extensions...); err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
-	}
-	if err := os.WriteFile(filepath.Join(filepath.Dir(w.root), addressFile), []byte(w.tpm.Address()), 0o600); err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
-	}
-	return b.write(w.root)
-}
-
-// execute does what the kernel does when a program is run for the first time: it measures the file into PCR 10 and adds it to its
-// list.
-func (w *worker) execute(path string, content []byte) error {
-	return w.measure(w.tpm.Address(), path, content)
-}
-
-func (w *worker) measure(address, path string, content []byte) error {
-	digest := sha256.Sum256(content)
-	entry, extends := imaEntry(path, digest[:])
-	if err := appendList(w.root, entry); err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
-	}
-	if err := extend(address, extension{10, extends}); err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
-	}
-	return recount(w.root)
+	return w.Boot(ctx, b)
 }
 
 // start starts the agent.
 func (w *worker) start(ctx context.Context) error {
-	w.cfg.TPM = w.tpm.Address()
-	a, err := agent.New(w.cfg, agent.HostAt(w.root), func() (agent.TPM, error) { return agent.OpenTPM(w.cfg.TPM) }, w.log)
+	w.cfg.TPM = w.Address()
+	a, err := agent.New(w.cfg, agent.HostAt(w.Root), func() (agent.TPM, error) { return agent.OpenTPM(w.cfg.TPM) }, w.log)
 	if err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
+		return fmt.Errorf("%s: %w", w.Name, err)
 	}
 	a.Tap = func(document []byte) {
 		w.mu.Lock()
@@ -159,27 +117,23 @@ func (w *worker) sent() []byte {
 
 // close stops agent and TPM.
 func (w *worker) close() error {
-	err := w.halt()
-	if w.tpm != nil {
-		err = errors.Join(err, w.tpm.Stop())
-	}
-	return err
+	return errors.Join(w.halt(), w.Close())
 }
 
 // impersonate speaks to AIAS as this worker, with its TPM: what an intruder with root on it can do.
 func (w *worker) impersonate(fn func(*agent.Client) error) error {
 	t, err := agent.OpenTPM(w.cfg.TPM)
 	if err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
+		return fmt.Errorf("%s: %w", w.Name, err)
 	}
 	defer t.Close() //nolint:errcheck // nothing is buffered
 	id, err := agent.LoadIdentity(w.cfg.StateDir)
 	if err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
+		return fmt.Errorf("%s: %w", w.Name, err)
 	}
 	c, err := agent.Dial(&w.cfg, id, t)
 	if err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
+		return fmt.Errorf("%s: %w", w.Name, err)
 	}
 	defer c.Close()
 	return fn(c)

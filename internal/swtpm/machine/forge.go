@@ -1,4 +1,4 @@
-package demo
+package machine
 
 import (
 	"bytes"
@@ -7,11 +7,48 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"unicode/utf16"
 
 	"touchstone.dev/touchstone/internal/eventlog"
+	"touchstone.dev/touchstone/internal/ima"
 	"touchstone.dev/touchstone/internal/tpm"
 )
+
+// SecureBootOff is the boot with Secure Boot switched off in the firmware setup. Debian's GRUB leaves no log at all then, so no such log
+// could be captured; the captured one is changed: the event of the SecureBoot variable says 0, its digest follows, and the kernel's
+// boot_aggregate covers the PCRs that result.
+func (b *Boot) SecureBootOff() (*Boot, error) {
+	log, err := secureBootOff(b.Log)
+	if err != nil {
+		return nil, err
+	}
+	out, err := b.withLog(log)
+	if err != nil {
+		return nil, err
+	}
+	for name, data := range out.Files {
+		if strings.HasPrefix(name, efivars+"/SecureBoot-") && len(data) == 5 {
+			out.Files[name] = append(bytes.Clone(data[:4]), 0)
+		}
+	}
+	out.Files["sys/kernel/security/lockdown"] = []byte("[none] integrity confidentiality\n")
+	return out, nil
+}
+
+// withLog is the boot as it would have been with another firmware log.
+func (b *Boot) withLog(log []byte) (*Boot, error) {
+	pcrs, err := replay(log)
+	if err != nil {
+		return nil, err
+	}
+	list, err := withAggregate(b.List, pcrs)
+	if err != nil {
+		return nil, err
+	}
+	return &Boot{Log: log, List: list, Files: maps.Clone(b.Files)}, nil
+}
 
 // secureBootOff returns a copy of a firmware log in which the variable SecureBoot is 0, with the digests that follow from it.
 // Lengths do not change, so the copy is patched in place.
@@ -64,7 +101,7 @@ func imaEntry(name string, digest []byte) (entry, extend []byte) {
 	field(nil)
 	const template = "ima-sig"
 	hash := sha1.Sum(data) //nolint:gosec // as above
-	entry = le.AppendUint32(entry, 10)
+	entry = le.AppendUint32(entry, ima.PCR)
 	entry = append(entry, hash[:]...)
 	entry = append(le.AppendUint32(entry, uint32(len(template))), template...)
 	entry = append(le.AppendUint32(entry, uint32(len(data))), data...)
