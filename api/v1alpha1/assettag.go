@@ -49,7 +49,14 @@ type AssetTagStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// Nodes are those for which AIAS has been given the tags: those that must be cleared when they leave the spec.
+	// +optional
+	// +listType=set
+	Nodes []string `json:"nodes,omitempty"`
 }
+
+// TagFinalizer keeps an AssetTag until AIAS has cleared its tags.
+const TagFinalizer = "touchstone.dev/asset-tag"
 
 // AssetTagList is a list of AssetTag.
 //

@@ -41,6 +41,9 @@ type NodeTrustStatus struct {
 	// +listMapKey=level
 	// +kubebuilder:validation:MaxItems=5
 	Levels []LevelStatus `json:"levels,omitempty"`
+	// SoftwareTPM is set when the node's TPM is a program, which can be copied.
+	// +optional
+	SoftwareTPM bool `json:"softwareTPM,omitempty"`
 	// Tags are the asset tags that the node's TPM holds and AIAS has proven.
 	// +optional
 	Tags map[string]string `json:"tags,omitempty"`
@@ -60,10 +63,15 @@ type NodeTrustStatus struct {
 	// ExpiresAt is when the result ends: from then on the node is not trusted.
 	// +optional
 	ExpiresAt *metav1.Time `json:"expiresAt,omitempty"`
+	// FellAt is when the node last lost trust or a class that it had; empty when it has all of it, or never had any. The breaker counts by it,
+	// and the grace of evictions begins with it.
+	// +optional
+	FellAt *metav1.Time `json:"fellAt,omitempty"`
 	// Node is the node object that the result was found to be about.
 	// +optional
 	Node *NodeBinding `json:"node,omitempty"`
-	// Conditions: Trusted, Bound (the result is about this very node object), Held (enforcement is held by the breaker).
+	// Conditions: Trusted, Bound (the result is about this very node object), Held (enforcement is held by the breaker), and
+	// class.touchstone.dev/NAME, False since the node lost that class.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -110,4 +118,6 @@ const (
 	ConditionTrusted = "Trusted"
 	ConditionBound   = "Bound"
 	ConditionHeld    = "Held"
+	// ClassConditionPrefix and the name of a TrustClass are False on a node that met the class once and does not any more, since then.
+	ClassConditionPrefix = "class.touchstone.dev/"
 )

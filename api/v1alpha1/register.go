@@ -16,6 +16,7 @@ func AddToScheme(s *runtime.Scheme) error {
 		&TrustClass{}, &TrustClassList{},
 		&AssetTag{}, &AssetTagList{},
 		&TrustEnforcement{}, &TrustEnforcementList{},
+		&TrustPolicy{}, &TrustPolicyList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

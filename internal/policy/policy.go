@@ -66,24 +66,24 @@ type Attestation struct {
 
 // Firmware is level 1.
 type Firmware struct {
-	Known        string `json:"known,omitempty"`        // reference | any
-	OptionROMs   string `json:"optionROMs,omitempty"`   // known | any
-	HardwareRoot string `json:"hardwareRoot,omitempty"` // any | required: startup locality 3 or 4, proven by replay
-	BootGuard    string `json:"bootGuard,omitempty"`    // any | claimed: the management engine reports verified boot, enforced and locked
-	Endorsement  string `json:"endorsement,omitempty"`  // offered | required: the EK certificate, checked against imported roots when offered
+	Known        string `json:"known,omitempty" words:"reference any"`
+	OptionROMs   string `json:"optionROMs,omitempty" words:"known any"`
+	HardwareRoot string `json:"hardwareRoot,omitempty" words:"any required"`    // startup locality 3 or 4, proven by replay
+	BootGuard    string `json:"bootGuard,omitempty" words:"any claimed"`        // the management engine reports verified boot, enforced and locked
+	Endorsement  string `json:"endorsement,omitempty" words:"offered required"` // the EK certificate, checked against imported roots when offered
 }
 
 // SecureBoot is level 2.
 type SecureBoot struct {
-	State   string   `json:"state,omitempty"`   // required | any
-	Keys    string   `json:"keys,omitempty"`    // reference | any: PK, KEK and db equal a captured set
-	DBX     string   `json:"dbx,omitempty"`     // reference | any: dbx holds at least what the reference holds
-	Actions []string `json:"actions,omitempty"` // EFI action events accepted in PCR 7 besides none
+	State   string   `json:"state,omitempty" words:"required any"`
+	Keys    string   `json:"keys,omitempty" words:"reference any"` // PK, KEK and db equal a captured set
+	DBX     string   `json:"dbx,omitempty" words:"reference any"`  // dbx holds at least what the reference holds
+	Actions []string `json:"actions,omitempty"`                    // EFI action events accepted in PCR 7 besides none
 }
 
 // BootLoader is level 3.
 type BootLoader struct {
-	Images           string   `json:"images,omitempty"`           // reference | signed
+	Images           string   `json:"images,omitempty" words:"reference signed"`
 	Authorities      []string `json:"authorities,omitempty"`      // db, vendor, or the SHA-256 of a certificate
 	MachineOwnerKeys []string `json:"machineOwnerKeys,omitempty"` // SHA-256 of certificates accepted in the MOK list besides shim's own
 	SBAT             string   `json:"sbat,omitempty"`             // reference | any | a level ("sbat,1,2025051800\nshim,4\n")
@@ -91,13 +91,13 @@ type BootLoader struct {
 
 // Kernel is level 4.
 type Kernel struct {
-	Images           string      `json:"images,omitempty"` // reference | signed
-	Initrd           string      `json:"initrd,omitempty"` // reference | any
+	Images           string      `json:"images,omitempty" words:"reference signed"`
+	Initrd           string      `json:"initrd,omitempty" words:"reference any"`
 	CommandLine      CommandLine `json:"commandLine,omitempty"`
-	Lockdown         string      `json:"lockdown,omitempty"`         // any | integrity | confidentiality
-	ModuleSignatures string      `json:"moduleSignatures,omitempty"` // enforced | any
-	Modules          string      `json:"modules,omitempty"`          // reference | any
-	ForbiddenTaints  string      `json:"forbiddenTaints,omitempty"`  // letters as in /proc/sys/kernel/tainted's documentation: "PFREOI..."; "-" for none
+	Lockdown         string      `json:"lockdown,omitempty" words:"integrity confidentiality any"`
+	ModuleSignatures string      `json:"moduleSignatures,omitempty" words:"enforced any"`
+	Modules          string      `json:"modules,omitempty" words:"reference any"`
+	ForbiddenTaints  string      `json:"forbiddenTaints,omitempty"` // letters as in /proc/sys/kernel/tainted's documentation: "PFREOI..."; "-" for none
 }
 
 // CommandLine are patterns for words of the kernel command line; * matches any run of characters.
@@ -109,12 +109,12 @@ type CommandLine struct {
 
 // Runtime is level 5.
 type Runtime struct {
-	IMA        string      `json:"ima,omitempty"`        // required | any
-	Proof      []string    `json:"proof,omitempty"`      // paths of which one must be in the list: proof that programs are measured
-	Files      string      `json:"files,omitempty"`      // reference | any
+	IMA        string      `json:"ima,omitempty" words:"required any"`
+	Proof      []string    `json:"proof,omitempty"` // paths of which one must be in the list: proof that programs are measured
+	Files      string      `json:"files,omitempty" words:"reference any"`
 	AllowPaths []string    `json:"allowPaths,omitempty"` // patterns of paths whose content may be unknown
 	MustMatch  []MustMatch `json:"mustMatch,omitempty"`
-	Violations string      `json:"violations,omitempty"` // deny | warn
+	Violations string      `json:"violations,omitempty" words:"deny warn"`
 }
 
 // MustMatch ties a path to a source: a file measured there must come from it, even if its content is known from elsewhere.
@@ -125,10 +125,10 @@ type MustMatch struct {
 
 // Exception softens one rule: what it names becomes a warning.
 type Exception struct {
-	Rule   string `json:"rule"`             // "firmware.boot-guard"
-	Allow  string `json:"allow"`            // unknown | fail
-	Reason string `json:"reason,omitempty"` // for the next person
-	Until  *Time  `json:"until,omitempty"`  // the exception ends then
+	Rule   string `json:"rule"`                       // "firmware.boot-guard"
+	Allow  string `json:"allow" words:"unknown fail"` // what becomes a warning
+	Reason string `json:"reason,omitempty"`           // for the next person
+	Until  *Time  `json:"until,omitempty"`            // the exception ends then
 }
 
 // Parse reads a policy, fills in defaults and validates it.

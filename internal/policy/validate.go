@@ -26,11 +26,11 @@ var (
 const DefaultTaints = "PFROEKU"
 
 func (s *Spec) fill() {
-	def := func(field *string, value string) {
+	eachWord(s, func(_ string, field *string, words []string) {
 		if *field == "" {
-			*field = value
+			*field = words[0]
 		}
-	}
+	})
 	if s.Attestation.Interval.Duration == 0 {
 		s.Attestation.Interval.Duration = time.Minute
 	}
@@ -43,34 +43,21 @@ func (s *Spec) fill() {
 	if len(s.Attestation.PCRs) == 0 {
 		s.Attestation.PCRs = slices.Clone(defaultPCRs)
 	}
-	def(&s.Firmware.Known, "reference")
-	def(&s.Firmware.OptionROMs, "known")
-	def(&s.Firmware.HardwareRoot, "any")
-	def(&s.Firmware.BootGuard, "any")
-	def(&s.Firmware.Endorsement, "offered")
-	def(&s.SecureBoot.State, "required")
-	def(&s.SecureBoot.Keys, "reference")
-	def(&s.SecureBoot.DBX, "reference")
-	def(&s.BootLoader.Images, "reference")
-	def(&s.BootLoader.SBAT, "any")
+	if s.BootLoader.SBAT == "" {
+		s.BootLoader.SBAT = "any"
+	}
 	if len(s.BootLoader.Authorities) == 0 {
 		s.BootLoader.Authorities = []string{"db", "vendor"}
 	}
-	def(&s.Kernel.Images, "reference")
-	def(&s.Kernel.Initrd, "reference")
-	def(&s.Kernel.Lockdown, "integrity")
-	def(&s.Kernel.ModuleSignatures, "enforced")
-	def(&s.Kernel.Modules, "reference")
-	def(&s.Kernel.ForbiddenTaints, DefaultTaints)
+	if s.Kernel.ForbiddenTaints == "" {
+		s.Kernel.ForbiddenTaints = DefaultTaints
+	}
 	if s.Kernel.CommandLine.Required == nil {
 		s.Kernel.CommandLine.Required = slices.Clone(defaultRequired)
 	}
 	if s.Kernel.CommandLine.Forbidden == nil {
 		s.Kernel.CommandLine.Forbidden = slices.Clone(defaultForbidden)
 	}
-	def(&s.Runtime.IMA, "required")
-	def(&s.Runtime.Files, "reference")
-	def(&s.Runtime.Violations, "deny")
 	if len(s.Runtime.Proof) == 0 {
 		s.Runtime.Proof = slices.Clone(defaultProof)
 	}
@@ -82,28 +69,11 @@ func (p *Policy) validate() error {
 	if p.Metadata.Name == "" {
 		e.add("metadata.name is missing")
 	}
-	oneOf := func(field, got string, want ...string) {
-		if !slices.Contains(want, got) {
-			e.add("%s is %q: want one of %s", field, got, strings.Join(want, ", "))
+	eachWord(s, func(name string, field *string, words []string) {
+		if !slices.Contains(words, *field) {
+			e.add("%s is %q: want one of %s", name, *field, strings.Join(words, ", "))
 		}
-	}
-	oneOf("firmware.known", s.Firmware.Known, "reference", "any")
-	oneOf("firmware.optionROMs", s.Firmware.OptionROMs, "known", "any")
-	oneOf("firmware.hardwareRoot", s.Firmware.HardwareRoot, "any", "required")
-	oneOf("firmware.bootGuard", s.Firmware.BootGuard, "any", "claimed")
-	oneOf("firmware.endorsement", s.Firmware.Endorsement, "offered", "required")
-	oneOf("secureBoot.state", s.SecureBoot.State, "required", "any")
-	oneOf("secureBoot.keys", s.SecureBoot.Keys, "reference", "any")
-	oneOf("secureBoot.dbx", s.SecureBoot.DBX, "reference", "any")
-	oneOf("bootLoader.images", s.BootLoader.Images, "reference", "signed")
-	oneOf("kernel.images", s.Kernel.Images, "reference", "signed")
-	oneOf("kernel.initrd", s.Kernel.Initrd, "reference", "any")
-	oneOf("kernel.lockdown", s.Kernel.Lockdown, "any", "integrity", "confidentiality")
-	oneOf("kernel.moduleSignatures", s.Kernel.ModuleSignatures, "enforced", "any")
-	oneOf("kernel.modules", s.Kernel.Modules, "reference", "any")
-	oneOf("runtime.ima", s.Runtime.IMA, "required", "any")
-	oneOf("runtime.files", s.Runtime.Files, "reference", "any")
-	oneOf("runtime.violations", s.Runtime.Violations, "deny", "warn")
+	})
 	p.validateAttestation(&e)
 	p.validateLists(&e)
 	return e.join()
