@@ -1,7 +1,7 @@
 # Touchstone. Every target installs what it needs (Debian 12) and says so; see scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race lint bench fuzz e2e-vm clean
+.PHONY: help demo build images test race lint bench fuzz e2e-vm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ demo: build ## three workers with a TPM each: enrolled, attested, tampered with 
 
 build: ## static programs into bin/
 	@scripts/build
+
+images: ## container images into bin/images (IMAGES="-repository registry.example/touchstone -push" sends them to a registry)
+	@scripts/images $(IMAGES)
 
 test: ## go vet and every test
 	@scripts/test
