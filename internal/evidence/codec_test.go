@@ -25,7 +25,8 @@ func full() *Document {
 			{Alg: tpm.AlgSHA1, Values: map[int][]byte{10: make([]byte, 20)}},
 		}}},
 		EventLog: []byte("log"), IMA: []byte("list"), IMAOffset: 77, EKCerts: [][]byte{{0x30}, {0x31}},
-		Facts: map[string][]byte{FactLockdown: []byte("none [integrity]"), FactTainted: []byte("0")},
+		Facts:    map[string][]byte{FactLockdown: []byte("none [integrity]"), FactTainted: []byte("0")},
+		AssetTag: &NVCertificate{Public: []byte{1}, Message: []byte{2}, Signature: []byte{3}},
 	}
 }
 
@@ -85,6 +86,9 @@ func TestLimits(t *testing.T) {
 		{"name of a fact", func(d *Document) { d.Facts["a\nb"] = nil }},
 		{"facts digest has", func(d *Document) { d.Facts, d.FactsDigest = nil, []byte{1} }},
 		{"both given", func(d *Document) { d.FactsDigest = make([]byte, 32) }},
+		{"asset tag: public area is empty", func(d *Document) { d.AssetTag.Public = nil }},
+		{"asset tag: message has", func(d *Document) { d.AssetTag.Message = make([]byte, MaxStructure+1) }},
+		{"asset tag: signature has", func(d *Document) { d.AssetTag.Signature = make([]byte, MaxStructure+1) }},
 		{"all facts", func(d *Document) {
 			for i := range 9 {
 				d.Facts[string(rune('a'+i))] = make([]byte, MaxFact)

@@ -50,6 +50,15 @@ type Document struct {
 	// FactsDigest is the SHA-256 of the deterministic CBOR of Facts. Set with Facts empty: unchanged since the attestation whose facts had
 	// that digest.
 	FactsDigest []byte `cbor:"12,keyasint,omitempty"`
+	// AssetTag is what the TPM certifies of the NV index that holds the asset tag; nil when AIAS asked for none, or there is none.
+	AssetTag *NVCertificate `cbor:"13,keyasint,omitempty"`
+}
+
+// NVCertificate is a TPM2_NV_Certify over a whole NV index, with the nonce of the document as qualifying data.
+type NVCertificate struct {
+	Public    []byte `cbor:"1,keyasint"` // TPMS_NV_PUBLIC
+	Message   []byte `cbor:"2,keyasint"` // TPMS_ATTEST
+	Signature []byte `cbor:"3,keyasint"` // TPMT_SIGNATURE
 }
 
 // Quote is one TPM2_Quote with the PCR values that it covers. Each bank is quoted by itself.

@@ -75,6 +75,11 @@ func (d *Document) check() error {
 	if len(d.Facts) > 0 && len(d.FactsDigest) > 0 {
 		c.fail("facts and their digest are both given: give one")
 	}
+	if t := d.AssetTag; t != nil {
+		c.between("asset tag: public area", len(t.Public), MaxStructure)
+		c.between("asset tag: message", len(t.Message), MaxStructure)
+		c.between("asset tag: signature", len(t.Signature), MaxStructure)
+	}
 	return c.err
 }
 

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 	"unicode"
 
+	"touchstone.dev/touchstone/internal/assettag"
 	"touchstone.dev/touchstone/internal/eventlog"
 	"touchstone.dev/touchstone/internal/ima"
 	"touchstone.dev/touchstone/internal/tpm"
@@ -25,7 +27,19 @@ type View struct {
 	EKCerts  []BlobView  `json:"ekCerts,omitempty"`
 	Facts    []FactView  `json:"facts,omitempty"`
 	// FactsUnchanged is the digest of the earlier facts that this document refers to.
-	FactsUnchanged string `json:"factsUnchanged,omitempty"`
+	FactsUnchanged string   `json:"factsUnchanged,omitempty"`
+	AssetTag       *TagView `json:"assetTag,omitempty"`
+}
+
+// TagView is the certified NV index that holds the asset tag.
+type TagView struct {
+	Index      string `json:"index,omitempty"`
+	Attributes string `json:"attributes,omitempty"`
+	Nonce      string `json:"nonce,omitempty"`
+	Serial     uint64 `json:"serial,omitempty"`
+	EKSHA256   string `json:"ekSHA256,omitempty"` // of the TPM that it was issued for
+	Issued     string `json:"issued,omitempty"`
+	Problem    string `json:"problem,omitempty"`
 }
 
 // BlobView is the size in bytes and the SHA-256 of raw bytes.
@@ -120,6 +134,32 @@ func (d *Document) View() View {
 	for _, name := range slices.Sorted(maps.Keys(d.Facts)) {
 		v.Facts = append(v.Facts, FactView{Name: name, BlobView: viewBlob(d.Facts[name]), Text: shortText(d.Facts[name])})
 	}
+	if d.AssetTag != nil {
+		v.AssetTag = viewTag(d.AssetTag)
+	}
+	return v
+}
+
+func viewTag(c *NVCertificate) *TagView {
+	v := &TagView{}
+	p, err := tpm.ParseNVPublic(c.Public)
+	if err != nil {
+		v.Problem = err.Error()
+		return v
+	}
+	v.Index, v.Attributes = fmt.Sprintf("%#08x", p.Index), fmt.Sprintf("%#08x", p.Attributes)
+	m, err := tpm.ParseNVCertify(c.Message)
+	if err != nil {
+		v.Problem = err.Error()
+		return v
+	}
+	v.Nonce = hex.EncodeToString(m.ExtraData)
+	r, err := assettag.Parse(m.Contents)
+	if err != nil {
+		v.Problem = err.Error()
+		return v
+	}
+	v.Serial, v.EKSHA256, v.Issued = r.Serial, hex.EncodeToString(r.EK[:]), r.Issued.Format(time.RFC3339)
 	return v
 }
 

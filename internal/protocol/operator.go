@@ -71,6 +71,10 @@ type Node struct {
 	Snapshot     string `json:"snapshot,omitempty"` // policy and references that judged
 	// RebindUntil is set while an operator allows another TPM to take this name.
 	RebindUntil time.Time `json:"rebindUntil,omitzero"`
+	// Tags are the asset tags as set last, TagsProven whether the node's TPM has certified that it holds them. TagSerial counts their changes.
+	Tags       map[string]string `json:"tags,omitempty"`
+	TagsProven bool              `json:"tagsProven,omitempty"`
+	TagSerial  uint64            `json:"tagSerial,omitempty"`
 }
 
 // NodeList answers PathNodes, sorted by name.

@@ -22,6 +22,7 @@ const (
 	PathActivate  = "/v1/enrol/activate" // POST EnrolProof -> Enrolment
 	PathChallenge = "/v1/challenge"      // GET, client certificate -> Challenge
 	PathAttest    = "/v1/attest"         // POST Evidence, client certificate -> Attestation
+	PathNews      = "/v1/news"           // GET ?tag= ?seconds=, client certificate -> News, at once when there is any, else after that time
 )
 
 // Problem is a refusal (RFC 9457, problem details).
@@ -116,6 +117,23 @@ type Challenge struct {
 	RestartCount uint32 `json:"restartCount,omitempty"`
 	// Interval is after how many seconds the agent attests again when nothing changes.
 	Interval int `json:"interval"`
+	// AssetTag is what the node's TPM must hold and certify with the Evidence; nil when the node never had tags.
+	AssetTag *AssetTag `json:"assetTag,omitempty"`
+}
+
+// AssetTag is the newest asset tag of a node, as its TPM keeps it.
+type AssetTag struct {
+	Serial uint64 `json:"serial"`
+	// Record is the content of the NV index (package assettag); empty when the tags were taken away: then the index is removed.
+	Record []byte `json:"record,omitempty"`
+	// Proven says that the TPM has certified this record before. Then the agent writes nothing and certifies what the index holds, so that a change
+	// by somebody else is seen before it is mended.
+	Proven bool `json:"proven,omitempty"`
+}
+
+// News answers PathNews.
+type News struct {
+	Attest bool `json:"attest"` // AIAS has something new: attest now
 }
 
 // Selection names PCRs of one bank.

@@ -12,6 +12,7 @@ import (
 
 const (
 	generatedMagic = 0xff544347
+	tagNV          = 0x8014
 	tagCertify     = 0x8017
 	tagQuote       = 0x8018
 )
@@ -109,3 +110,19 @@ func find(banks []*tpm.Bank, alg tpm.Alg) *tpm.Bank {
 }
 
 func fill(n *big.Int) []byte { return n.FillBytes(make([]byte, 32)) }
+
+// CertifyNV signs that an NV index holds contents (TPM2_NV_Certify); public is its TPMS_NV_PUBLIC.
+func (t *TPM) CertifyNV(public, contents, nonce []byte, clock Clock) (msg, sig []byte) {
+	body := appendSized(nil, name(public))
+	body = appendSized(binary.BigEndian.AppendUint16(body, 0), contents)
+	msg = t.attest(tagNV, nonce, clock, body)
+	return msg, t.Sign(msg)
+}
+
+// NVPublic writes the TPMS_NV_PUBLIC of an index that was written, with SHA-256 Names and no policy.
+func NVPublic(index, attributes uint32, size int) []byte {
+	b := binary.BigEndian.AppendUint32(nil, index)
+	b = binary.BigEndian.AppendUint16(b, uint16(tpm.AlgSHA256))
+	b = binary.BigEndian.AppendUint32(b, attributes|tpm.NVWritten)
+	return binary.BigEndian.AppendUint16(appendSized(b, nil), uint16(size))
+}
