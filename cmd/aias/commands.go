@@ -145,25 +145,42 @@ func tokenCommand(o *options) *cobra.Command {
 	return cmd
 }
 
-func operatorCommand(o *options) *cobra.Command {
+// clientRole is a kind of client that aias makes bundles for.
+type clientRole struct {
+	command, name, short string
+	make                 func(*authority.Authority, string) (*protocol.OperatorBundle, error)
+}
+
+var clientRoles = []clientRole{
+	{"operator", "operator", "Certificates of operators, who may do everything", (*authority.Authority).Operator},
+	{"relying-party", "Relying Party", "Certificates of Relying Parties, which may read results and nodes", (*authority.Authority).RelyingParty},
+	{"controller", "trust-controller", "Certificates of trust-controllers outside the cluster, which may also put policy and tags", (*authority.Authority).Controller},
+}
+
+// clientCommand makes bundles for a role.
+func clientCommand(o *options, role clientRole) *cobra.Command {
 	var out string
 	add := &cobra.Command{
-		Use: "add NAME", Short: "Make the bundle of another operator", Args: cobra.ExactArgs(1),
+		Use: "add NAME", Short: "Make the bundle of another " + role.name, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := o.openQuiet(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer s.close()
-			if err := s.authority.WriteOperator(args[0], out); err != nil {
+			b, err := role.make(s.authority, args[0])
+			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "operator bundle of %s for https://%s: %s  (it holds a private key)\n", args[0], s.config.Address, out)
+			if err := authority.WriteBundle(b, out); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s bundle of %s for https://%s: %s  (it holds a private key)\n", role.command, args[0], s.config.Address, out)
 			return nil
 		},
 	}
-	add.Flags().StringVar(&out, "out", "operator.json", "`FILE` to write")
-	cmd := &cobra.Command{Use: "operator", Short: "Certificates of operators"}
+	add.Flags().StringVar(&out, "out", role.command+".json", "`FILE` to write")
+	cmd := &cobra.Command{Use: role.command, Short: role.short}
 	cmd.AddCommand(add)
 	return cmd
 }

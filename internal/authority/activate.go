@@ -157,7 +157,7 @@ func (a *Authority) bind(ctx context.Context, e store.Enrolment) (*node, error) 
 	if err != nil {
 		return nil, err
 	}
-	a.put(n, old)
+	a.feed.step(protocol.NodeResult{Node: n.name, Trust: n.trust, Reason: n.reason}, func() { a.put(n, old) })
 	a.log.Info("node enrolled", "node", n.name, "ek", hex.EncodeToString(n.ek[:]), "recognised", n.ekCert, "softwareTPM", n.software)
 	if n.software {
 		a.log.Warn("this node's TPM is a program: softwareTPMRoots vouch for it", "node", n.name)

@@ -56,6 +56,7 @@ type Authority struct {
 
 	expiry    *expiry
 	changes   *broadcast
+	feed      *feed
 	crew      *crew
 	cpu       *semaphore.Weighted // appraisals
 	memory    *semaphore.Weighted // bytes of large Evidence
@@ -87,7 +88,7 @@ func New(ctx context.Context, cfg Config, d Dependencies) (*Authority, error) {
 	}
 	a := &Authority{
 		cfg: cfg, store: d.Store, load: d.Load, now: d.Now, log: d.Log, rejudge: make(chan struct{}, 1),
-		nodes: map[string]*node{}, byEK: map[[32]byte]*node{}, names: maphash.MakeSeed(), expiry: newExpiry(), changes: newBroadcast(), crew: newCrew(),
+		nodes: map[string]*node{}, byEK: map[[32]byte]*node{}, names: maphash.MakeSeed(), expiry: newExpiry(), changes: newBroadcast(), feed: newFeed(), crew: newCrew(),
 		cpu: semaphore.NewWeighted(int64(cfg.Limits.Appraisals)), memory: semaphore.NewWeighted(cfg.Limits.EvidenceInFlight), smallRoom: semaphore.NewWeighted(smallRoom),
 		enrols: rate.NewLimiter(rate.Limit(cfg.Limits.Enrolments), max(50, int(cfg.Limits.Enrolments))),
 	}

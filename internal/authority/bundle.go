@@ -26,14 +26,28 @@ const CAFile = "ca.pem"
 
 // Operator makes the bundle of an operator: address, CA, and a client certificate with its key, which is kept nowhere else.
 func (a *Authority) Operator(name string) (*protocol.OperatorBundle, error) {
+	return a.bundle(roleOperator, name)
+}
+
+// RelyingParty makes the bundle of a Relying Party, which may read results and nothing else.
+func (a *Authority) RelyingParty(name string) (*protocol.OperatorBundle, error) {
+	return a.bundle(roleRelyingParty, name)
+}
+
+// Controller makes the bundle of a trust-controller, which may read results and put policy and tags.
+func (a *Authority) Controller(name string) (*protocol.OperatorBundle, error) {
+	return a.bundle(roleController, name)
+}
+
+func (a *Authority) bundle(r role, name string) (*protocol.OperatorBundle, error) {
 	if err := checkNodeName(name); err != nil {
-		return nil, fmt.Errorf("operator name %q: %w", name, err)
+		return nil, fmt.Errorf("name %q of %s: %w", name, article(r), err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	cert, err := a.ca.operator(name, &key.PublicKey)
+	cert, err := a.ca.client(r, name, &key.PublicKey, operLifetime)
 	if err != nil {
 		return nil, err
 	}
@@ -47,18 +61,14 @@ func (a *Authority) Operator(name string) (*protocol.OperatorBundle, error) {
 	}, nil
 }
 
-// WriteOperator makes a bundle and writes it to a file that only its owner can read. It never overwrites.
-func (a *Authority) WriteOperator(name, path string) error {
-	b, err := a.Operator(name)
-	if err != nil {
-		return err
-	}
+// WriteBundle writes a bundle to a file that only its owner can read. It never overwrites.
+func WriteBundle(b *protocol.OperatorBundle, path string) error {
 	data, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {
 		return err
 	}
 	if err := writeNew(path, append(data, '\n')); err != nil {
-		return fmt.Errorf("write the operator bundle: %w", err)
+		return fmt.Errorf("write the bundle: %w", err)
 	}
 	return nil
 }
@@ -92,7 +102,11 @@ func (a *Authority) WriteFirst() (bool, error) {
 	if err := os.WriteFile(filepath.Join(a.cfg.Data, CAFile), []byte(pemCerts(a.ca.root)), 0o644); err != nil { //nolint:gosec // public
 		return false, fmt.Errorf("write the root certificate: %w", err)
 	}
-	err := a.WriteOperator("admin", filepath.Join(a.cfg.Data, OperatorFile))
+	b, err := a.Operator("admin")
+	if err != nil {
+		return false, err
+	}
+	err = WriteBundle(b, filepath.Join(a.cfg.Data, OperatorFile))
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}

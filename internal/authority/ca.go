@@ -128,11 +128,7 @@ func (c *ca) agent(node string, public crypto.PublicKey, lifetime time.Duration)
 	return c.client(roleNode, node, public, lifetime)
 }
 
-// operator issues the client certificate of a person or program that runs AIAS.
-func (c *ca) operator(name string, public crypto.PublicKey) (*x509.Certificate, error) {
-	return c.client(roleOperator, name, public, operLifetime)
-}
-
+// client issues a client certificate for a role.
 func (c *ca) client(r role, name string, public crypto.PublicKey, lifetime time.Duration) (*x509.Certificate, error) {
 	t := c.template(name, lifetime)
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}

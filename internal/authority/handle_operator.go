@@ -59,7 +59,7 @@ func (a *Authority) deleteNode(w http.ResponseWriter, r *http.Request, id identi
 	if err := a.store.Delete(ctx, n.id, c, a.act(id, "node.delete", n.name, "")); err != nil {
 		return err
 	}
-	a.put(nil, n)
+	a.feed.step(protocol.NodeResult{Node: n.name, Removed: true}, func() { a.put(nil, n) })
 	a.changes.signal()
 	w.WriteHeader(http.StatusNoContent)
 	return nil

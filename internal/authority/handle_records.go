@@ -67,21 +67,16 @@ func (a *Authority) getEvents(w http.ResponseWriter, r *http.Request, _ identity
 	if err != nil {
 		return err
 	}
-	rc := http.NewResponseController(w)
-	alive := func() { _ = rc.SetWriteDeadline(time.Now().Add(streamTime)) } // who does not read is let go
-	alive()
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(http.StatusOK)
-	_, _ = io.WriteString(w, ": ready\n\n")
+	out := openSSE(w)
+	out.comment("ready")
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
-		alive()
-		if after, err = a.sendEvents(r.Context(), w, after); err != nil {
+		out.alive()
+		if after, err = a.sendEvents(r.Context(), out.w, after); err != nil {
 			return nil // the headers are out: the client sees the end and comes again
 		}
-		if rc.Flush() != nil {
+		if out.flush() != nil {
 			return nil
 		}
 		select {
@@ -92,7 +87,7 @@ func (a *Authority) getEvents(w http.ResponseWriter, r *http.Request, _ identity
 		case <-wake:
 			wake = a.changes.wait()
 		case <-tick.C:
-			_, _ = io.WriteString(w, ": alive\n\n")
+			out.comment("alive")
 		}
 	}
 }

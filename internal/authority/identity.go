@@ -16,9 +16,11 @@ import (
 type role string
 
 const (
-	uriScheme    = "touchstone"
-	roleNode     = role("node")
-	roleOperator = role("operator")
+	uriScheme        = "touchstone"
+	roleNode         = role("node")
+	roleOperator     = role("operator")
+	roleRelyingParty = role("relying-party") // reads results
+	roleController   = role("controller")    // reads results, and carries policy and tags from a cluster to AIAS
 )
 
 // identity is who speaks: from the verified client certificate, never from what the request says.

@@ -31,7 +31,7 @@ func TestOpenAPIHasEveryRoute(t *testing.T) {
 	if d.OpenAPI != "3.1.0" {
 		t.Errorf("openapi: got %q, want 3.1.0", d.OpenAPI)
 	}
-	tags := map[audience]string{anyone: "public", nodesOnly: "node", operators: "operator"}
+	tags := map[audience]string{anyone: "public", nodesOnly: "node", readers: "relying-party", controllers: "controller", operators: "operator"}
 	have := map[string]bool{}
 	a := &Authority{}
 	for _, r := range a.routes() {
@@ -68,7 +68,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		protocol.Problem{}, protocol.EnrolRequest{}, protocol.EnrolChallenge{}, protocol.EnrolProof{}, protocol.Enrolment{},
 		protocol.Selection{}, protocol.Challenge{}, protocol.LevelInfo{}, protocol.Attestation{}, protocol.RenewRequest{}, protocol.Renewal{},
 		protocol.AssetTag{}, protocol.News{}, protocol.TagRequest{}, protocol.TagState{},
-		protocol.Node{}, protocol.NodeList{}, protocol.Report{}, protocol.SignedResult{}, protocol.Change{}, protocol.History{},
+		protocol.Node{}, protocol.NodeList{}, protocol.Report{}, protocol.SignedResult{}, protocol.NodeResult{}, protocol.Change{}, protocol.History{},
 		protocol.RebindRequest{}, protocol.TokenRequest{}, protocol.Token{}, protocol.TokenList{}, protocol.Snapshot{}, protocol.Reference{},
 		protocol.ReferenceList{}, protocol.EK{}, protocol.EKList{}, protocol.Act{}, protocol.ActList{},
 	} {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,10 +22,17 @@ import (
 type audience int
 
 const (
-	anyone    audience = iota // no certificate is needed
-	nodesOnly                 // the client certificate of a node
-	operators                 // the client certificate of an operator
+	anyone      audience = iota // no certificate is needed
+	nodesOnly                   // a node
+	readers                     // who relies on results
+	controllers                 // who also brings policy and tags to AIAS
+	operators                   // people who run it
 )
+
+// admitted are the roles of an audience. Operators may do what Relying Parties may, never what nodes do.
+var admitted = map[audience][]role{
+	nodesOnly: {roleNode}, readers: {roleRelyingParty, roleController, roleOperator}, controllers: {roleController, roleOperator}, operators: {roleOperator},
+}
 
 const (
 	maxRequest = 256 << 10 // bytes of a request body, where a route names no limit of its own
@@ -51,11 +59,12 @@ func (a *Authority) routes() []route {
 		{http.MethodPost, protocol.PathAttest, nodesOnly, a.postAttest},
 		{http.MethodPost, protocol.PathRenew, nodesOnly, a.postRenew},
 
-		{http.MethodGet, protocol.PathNodes, operators, a.getNodes},
-		{http.MethodGet, protocol.PathNode, operators, a.getNode},
+		{http.MethodGet, protocol.PathResults, readers, a.getResults},
+		{http.MethodGet, protocol.PathNodes, readers, a.getNodes},
+		{http.MethodGet, protocol.PathNode, readers, a.getNode},
 		{http.MethodDelete, protocol.PathNode, operators, a.deleteNode},
-		{http.MethodGet, protocol.PathVerdict, operators, a.getVerdict},
-		{http.MethodGet, protocol.PathResult, operators, a.getResult},
+		{http.MethodGet, protocol.PathVerdict, readers, a.getVerdict},
+		{http.MethodGet, protocol.PathResult, readers, a.getResult},
 		{http.MethodGet, protocol.PathNodeLog, operators, a.getHistory},
 		{http.MethodGet, protocol.PathEvidence, operators, a.getEvidence},
 		{http.MethodPost, protocol.PathRebind, operators, a.postRebind},
@@ -64,8 +73,8 @@ func (a *Authority) routes() []route {
 		{http.MethodGet, protocol.PathTokens, operators, a.getTokens},
 		{http.MethodPost, protocol.PathTokens, operators, a.postToken},
 		{http.MethodDelete, protocol.PathToken, operators, a.deleteToken},
-		{http.MethodGet, protocol.PathPolicy, operators, a.getPolicy},
-		{http.MethodPut, protocol.PathPolicy, operators, a.putPolicy},
+		{http.MethodGet, protocol.PathPolicy, controllers, a.getPolicy},
+		{http.MethodPut, protocol.PathPolicy, controllers, a.putPolicy},
 		{http.MethodGet, protocol.PathReferences, operators, a.getReferences},
 		{http.MethodPost, protocol.PathReload, operators, a.postReload},
 		{http.MethodGet, protocol.PathEKs, operators, a.getEKs},
@@ -111,10 +120,9 @@ func (a *Authority) serve(w http.ResponseWriter, r *http.Request, rt route) {
 		}
 	}()
 	id := identify(r.TLS)
-	want := map[audience]role{nodesOnly: roleNode, operators: roleOperator}[rt.for_]
-	if want != "" && id.role != want {
-		a.fail(w, r, refuse(http.StatusForbidden, "role", "this needs the client certificate of "+article(want),
-			"", "use the right certificate: nodes get theirs by enrolment, operators from aias init"))
+	if want := admitted[rt.for_]; rt.for_ != anyone && !slices.Contains(want, id.role) {
+		a.fail(w, r, refuse(http.StatusForbidden, "role", "this needs the client certificate of "+article(want[0]),
+			"", "use the right certificate: nodes get theirs by enrolment, operators from aias init, Relying Parties from aias relying-party add"))
 		return
 	}
 	if err := rt.handle(w, r, id); err != nil {
@@ -126,7 +134,7 @@ func article(r role) string {
 	if r == roleOperator {
 		return "an operator"
 	}
-	return "a node"
+	return "a " + string(r)
 }
 
 // fail answers with a Problem. What is not a Problem already is AIAS's own failure; its cause stays in the log.

@@ -13,7 +13,7 @@ import (
 	"touchstone.dev/touchstone/internal/version"
 )
 
-// save writes a step of a node to the store, then makes it visible, sets the time of its expiry and tells who waits for changes. The caller
+// save writes a step of a node to the store, then makes it visible, sets the time of its expiry and tells who waits for it. The caller
 // holds the node. u carries what the step brings besides state and change.
 func (a *Authority) save(ctx context.Context, n *node, s state, cause string, u *store.Update, signed string) error {
 	before := n.current()
@@ -37,6 +37,7 @@ func (a *Authority) save(ctx context.Context, n *node, s state, cause string, u 
 	} else {
 		a.expiry.set(n, time.Time{})
 	}
+	a.feed.publish(protocol.NodeResult{Node: n.name, Result: signed, Trust: s.trust, Reason: s.reason})
 	if changed {
 		a.metrics.changes.WithLabelValues(cause, s.trust).Inc()
 		a.log.Info("verdict changed", "node", n.name, "from", before.trust, "to", s.trust, "cause", cause, "reason", s.reason)

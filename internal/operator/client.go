@@ -1,7 +1,7 @@
 // Package operator is the client of AIAS for people and programs that run it: the CLI, the demo and the controller.
 //
-// A Client is made from an operator bundle (protocol.OperatorBundle), a file that `aias init` writes with mode 0600. It speaks HTTPS
-// with TLS 1.3, knows AIAS by the CA in the bundle and itself by the operator's certificate. A refusal by AIAS comes back as a
+// A Client is made from an operator bundle (protocol.OperatorBundle), a file that `aias init` writes with mode 0600, or, in a cluster, from the token
+// of a service account (Access). It speaks HTTPS with TLS 1.3 and knows AIAS by its root certificate. A refusal by AIAS comes back as a
 // *protocol.Problem, to be found with errors.As.
 package operator
 
@@ -29,8 +29,10 @@ const maxAnswer = 128 << 20 // bytes of one answer; whole Evidence is the larges
 
 // Client calls the operator API of one AIAS. It is safe for concurrent use.
 type Client struct {
-	base string
-	http *http.Client
+	base    string
+	http    *http.Client
+	access  *access       // instead of http
+	silence time.Duration // for tests; 0 means silence
 }
 
 // Open reads the bundle at path, or the one that $TOUCHSTONE_OPERATOR names when path is empty.
@@ -65,21 +67,23 @@ func New(b protocol.OperatorBundle) (*Client, error) {
 	if !strings.HasPrefix(b.Server, "https://") {
 		return nil, fmt.Errorf("operator bundle: server %q: want an https:// address", b.Server)
 	}
-	tr := &http.Transport{
-		TLSClientConfig: &tls.Config{
-			MinVersion: tls.VersionTLS13, RootCAs: pool, Certificates: []tls.Certificate{pair},
-		},
-		TLSHandshakeTimeout: 10 * time.Second, MaxIdleConnsPerHost: 4, IdleConnTimeout: 60 * time.Second,
-		ResponseHeaderTimeout: 60 * time.Second,
-	}
-	return &Client{base: strings.TrimSuffix(b.Server, "/"), http: &http.Client{Transport: tr}}, nil
+	h := client(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, Certificates: []tls.Certificate{pair}})
+	return &Client{base: strings.TrimSuffix(b.Server, "/"), http: h}, nil
 }
 
 // Server returns the address of AIAS.
 func (c *Client) Server() string { return c.base }
 
 // Close ends idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	if c.access == nil {
+		c.http.CloseIdleConnections()
+		return
+	}
+	c.access.mu.Lock()
+	defer c.access.mu.Unlock()
+	c.access.closeIdle()
+}
 
 // do sends one request and decodes a JSON answer into out, or returns its bytes when out is a *[]byte. A nil out is not read.
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
@@ -103,9 +107,9 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	if body != nil {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.send(req)
 	if err != nil {
-		return fmt.Errorf("ask AIAS: %w", err)
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))

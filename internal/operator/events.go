@@ -20,23 +20,15 @@ const maxEvent = 1 << 20 // bytes of one line of the stream
 // change that fn took, so that a caller can go on from there, and why it ended (io.EOF when AIAS closed the stream). ready, when not nil, is called
 // once, when AIAS has accepted the subscription: no later change is missed.
 func (c *Client) Events(ctx context.Context, after int64, ready func(), fn func(protocol.Change) error) (int64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+protocol.PathEvents, nil)
+	header := http.Header{}
+	if after >= 0 {
+		header.Set("Last-Event-ID", strconv.FormatInt(after, 10))
+	}
+	resp, err := c.stream(ctx, protocol.PathEvents, header)
 	if err != nil {
 		return after, err
 	}
-	req.Header.Set("Accept", "text/event-stream")
-	if after >= 0 {
-		req.Header.Set("Last-Event-ID", strconv.FormatInt(after, 10))
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return after, fmt.Errorf("ask AIAS: %w", err)
-	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		data, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-		return after, problem(resp, data)
-	}
 	if ready != nil {
 		ready()
 	}
