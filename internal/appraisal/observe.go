@@ -65,9 +65,24 @@ type Module struct {
 	Signer string `cbor:"8,keyasint,omitempty"`
 }
 
-// Observe judges one further entry of the list, and keeps nothing of it. The result depends on p and refs: a Runtime goes on only with the
+// Observe judges further entries of the list, and keeps nothing of them. The result depends on p and refs: a Runtime goes on only with the
 // same ones.
-func (r *Runtime) Observe(e *ima.Entry, p *policy.Policy, refs *reference.Set) {
+func (r *Runtime) Observe(entries []ima.Entry, p *policy.Policy, refs *reference.Set) {
+	var queries [32]reference.FileQuery
+	for len(entries) > 0 {
+		some := entries[:min(len(entries), len(queries))]
+		for i := range some {
+			queries[i].Alg, queries[i].Digest = some[i].Alg, some[i].Digest
+		}
+		refs.Files(queries[:len(some)])
+		for i := range some {
+			r.observe(&some[i], &p.Spec.Runtime, &queries[i])
+		}
+		entries = entries[len(some):]
+	}
+}
+
+func (r *Runtime) observe(e *ima.Entry, rules *policy.Runtime, file *reference.FileQuery) {
 	r.Entries++
 	switch {
 	case e.Index == 0 && e.Path == ima.AggregateName:
@@ -81,12 +96,11 @@ func (r *Runtime) Observe(e *ima.Entry, p *policy.Policy, refs *reference.Set) {
 	case len(e.Buffer) > 0:
 		r.Buffers.add(e, "")
 	default:
-		r.file(e, &p.Spec.Runtime, refs)
+		r.file(e, rules, &file.Ref, file.Known)
 	}
 }
 
-func (r *Runtime) file(e *ima.Entry, rules *policy.Runtime, refs *reference.Set) {
-	ref, known := refs.File(e.Alg, e.Digest)
+func (r *Runtime) file(e *ima.Entry, rules *policy.Runtime, ref *reference.FileRef, known bool) {
 	r.mustMatch(e, rules, ref, known)
 	if (known && ref.Module != nil) || isModule(e.Path) {
 		r.module(e, ref, known)
@@ -111,7 +125,7 @@ func (r *Runtime) file(e *ima.Entry, rules *policy.Runtime, refs *reference.Set)
 }
 
 // mustMatch holds a file against the rules on its path. Content that nothing knows breaks them too, even where the policy allows it otherwise.
-func (r *Runtime) mustMatch(e *ima.Entry, rules *policy.Runtime, ref reference.FileRef, known bool) {
+func (r *Runtime) mustMatch(e *ima.Entry, rules *policy.Runtime, ref *reference.FileRef, known bool) {
 	for i := range rules.MustMatch {
 		m := &rules.MustMatch[i]
 		switch {
@@ -131,7 +145,7 @@ func unknownNote(e *ima.Entry) string {
 	return ""
 }
 
-func (r *Runtime) module(e *ima.Entry, ref reference.FileRef, known bool) {
+func (r *Runtime) module(e *ima.Entry, ref *reference.FileRef, known bool) {
 	m := Module{Index: e.Index, Path: clip(e.Path), Known: known, Name: moduleName(e.Path)}
 	if known {
 		r.Known++

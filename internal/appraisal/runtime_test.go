@@ -166,10 +166,8 @@ func TestObserveGrowsWithWhatIsWrong(t *testing.T) {
 	r := new(Runtime)
 	long := make([]byte, 1<<16)
 	for i := range 20_000 {
-		for _, e := range []ima.Entry{{Index: uint64(i), Alg: tpm.AlgSHA256, Digest: sum(fmt.Sprint(i)), Path: "/" + string(long)}, {Path: "/x.ko", Alg: tpm.AlgSHA256, Digest: sum("x")},
-			{Path: "kexec-cmdline", Buffer: []byte("x")}} {
-			r.Observe(&e, in.Policy, in.References)
-		}
+		r.Observe([]ima.Entry{{Index: uint64(i), Alg: tpm.AlgSHA256, Digest: sum(fmt.Sprint(i)), Path: "/" + string(long)}, {Path: "/x.ko", Alg: tpm.AlgSHA256, Digest: sum("x")},
+			{Path: "kexec-cmdline", Buffer: []byte("x")}}, in.Policy, in.References)
 	}
 	if len(r.Unknown.First) != MaxSamples || len(r.Modules) != MaxModules || len(r.Kexec.First) != MaxSamples || len(r.Unknown.First[0].Path) > maxPath || r.Entries != 60_000 {
 		t.Errorf("Observe: got %d samples, %d modules, %d entries", len(r.Unknown.First), len(r.Modules), r.Entries)

@@ -102,9 +102,7 @@ func (w *world) input() *Input {
 	in := &Input{Claims: c, Policy: w.policy, References: refs, Now: now}
 	if w.entries != nil {
 		in.Runtime = new(Runtime)
-		for i := range w.entries {
-			in.Runtime.Observe(&w.entries[i], w.policy, refs)
-		}
+		in.Runtime.Observe(w.entries, w.policy, refs)
 	}
 	for _, change := range w.after {
 		change(in)

@@ -31,7 +31,7 @@ func (b boot) pcr10() map[tpm.Alg][]byte {
 // entries returns copies of what Each gives.
 func entries(res *ima.Result) []ima.Entry {
 	out := make([]ima.Entry, 0, res.Matched)
-	res.Each(func(e *ima.Entry) { out = append(out, *e) })
+	res.Each(func(some []ima.Entry) { out = append(out, some...) })
 	return out
 }
 

@@ -39,9 +39,20 @@ func (l *List) Next() bool {
 	if l.err = l.record(); l.err != nil {
 		return false
 	}
-	l.entry = Entry{}
 	l.fill(&l.entry)
 	return true
+}
+
+// read reads the next entries into some and returns how many there were.
+func (l *List) read(some []Entry) int {
+	n := 0
+	for n < len(some) && l.err == nil && l.at < len(l.b) {
+		if l.err = l.record(); l.err == nil {
+			l.fill(&some[n])
+			n++
+		}
+	}
+	return n
 }
 
 // Entry returns the current entry. It is overwritten by Next.
@@ -133,9 +144,9 @@ func (l *List) malformed(r *record, format string, args ...any) error {
 	return fmt.Errorf("%w: entry %d at byte %d: %s", ErrMalformed, r.index, l.from.Offset+uint64(r.start), fmt.Sprintf(format, args...))
 }
 
-// fill makes the current entry in e, which is zero. It sets field by field,
-// because copying a whole Entry costs more than parsing it.
+// fill makes the current entry in e. It sets field by field, because copying a whole Entry costs more than parsing it.
 func (l *List) fill(e *Entry) {
+	*e = Entry{}
 	r := &l.rec
 	e.Index, e.Offset, e.PCR = r.index, int(l.from.Offset)+r.start, int(r.pcr)
 	e.TemplateHash = l.b[r.start+4 : r.start+24 : r.start+24]

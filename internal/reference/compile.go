@@ -30,7 +30,7 @@ func Compile(sources []Source) (*Set, error) {
 		images: make(map[imageKey]*ImageRef), imageFiles: make(map[[sha256.Size]byte]*ImageRef),
 		vendorByDER: make(map[[sha256.Size]byte]bool), revokedBy: make(map[string]int), ekRoots: x509.NewCertPool(),
 	}
-	s.files.entries = make([]fileEntry, 0, n)
+	s.named = make([]namedFile, 0, n)
 	digest := sha256.New()
 	for i := range sorted {
 		src := &sorted[i]
@@ -44,8 +44,7 @@ func Compile(sources []Source) (*Set, error) {
 		digest.Write(sum[:])
 	}
 	s.id = hex.EncodeToString(digest.Sum(nil))
-	s.finish()
-	return s, nil
+	return s, s.finish()
 }
 
 // compareSources orders sources the same way whatever order they were read in.
@@ -96,7 +95,7 @@ func (s *Set) addFile(digest, path string, module int32) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	s.files.entries = append(s.files.entries, fileEntry{digest: key, path: path, source: uint32(len(s.names) - 1), module: module})
+	s.named = append(s.named, namedFile{digest: key, path: path, source: uint32(len(s.names) - 1), module: module})
 	return nil
 }
 
@@ -260,8 +259,12 @@ func (s *Set) addSBAT(src *Source) error {
 }
 
 // finish orders the files for look-ups, and what is listed to callers.
-func (s *Set) finish() {
-	s.files = newFileTable(s.files.entries)
+func (s *Set) finish() error {
+	var err error
+	if s.files, err = newFileTable(s.named); err != nil {
+		return err
+	}
+	s.named = nil
 	order := make([]int, len(s.revoked))
 	for i := range order {
 		order[i] = i
@@ -275,6 +278,7 @@ func (s *Set) finish() {
 	}
 	s.revoked, s.revokedFrom = revoked, from
 	slices.SortStableFunc(s.sbat, func(a, b SBATLevel) int { return cmp.Compare(a.Level.Date, b.Level.Date) })
+	return nil
 }
 
 func summarize(src *Source) Summary {

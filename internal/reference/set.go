@@ -16,6 +16,7 @@ type Set struct {
 	id        string
 	summaries []Summary
 
+	named   []namedFile // until it is compiled
 	files   fileTable
 	modules []ModuleRef
 	names   []string // of sources, "name version"
@@ -118,11 +119,49 @@ func (s *Set) File(alg tpm.Alg, digest []byte) (FileRef, bool) {
 	if e == nil {
 		return FileRef{}, false
 	}
-	ref := FileRef{Path: e.path, Source: s.names[e.source]}
+	return s.fileRef(e), true
+}
+
+func (s *Set) fileRef(e *fileEntry) FileRef {
+	ref := FileRef{Path: s.files.pathOf(e), Source: s.names[e.source]}
 	if e.module >= 0 {
 		ref.Module = &s.modules[e.module]
 	}
-	return ref, true
+	return ref
+}
+
+// FileQuery asks Files for one file and has the answer afterwards.
+type FileQuery struct {
+	Alg    tpm.Alg
+	Digest []byte
+	Ref    FileRef // zero when it is not known
+	Known  bool
+}
+
+// Files is File for many files, which takes a fraction of the time of so many calls.
+func (s *Set) Files(ask []FileQuery) {
+	for len(ask) > 0 {
+		n := min(len(ask), together)
+		s.someFiles(ask[:n])
+		ask = ask[n:]
+	}
+}
+
+func (s *Set) someFiles(ask []FileQuery) {
+	var digests [together]*[sha256.Size]byte
+	for i := range ask {
+		if ask[i].Alg == tpm.AlgSHA256 && len(ask[i].Digest) == sha256.Size {
+			digests[i] = (*[sha256.Size]byte)(ask[i].Digest)
+		}
+	}
+	found := s.files.findAll(digests[:len(ask)])
+	for i := range ask {
+		ask[i].Known = found[i] != nil
+		ask[i].Ref = FileRef{}
+		if ask[i].Known {
+			ask[i].Ref = s.fileRef(found[i])
+		}
+	}
 }
 
 // Image looks up an image of the boot chain by its Authenticode digest, as PCR 4 events carry it.

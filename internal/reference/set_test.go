@@ -81,6 +81,34 @@ func TestSetFile(t *testing.T) {
 	}
 }
 
+// TestSetFiles: many files asked for together get the answers that each gets alone.
+func TestSetFiles(t *testing.T) {
+	mod := reference.Source{Kind: reference.KindPackage, Name: "kernel", Version: "1", SHA256: "00", Modules: []reference.Module{
+		{Name: "m", Path: "/m.ko", Kernel: "1", SHA256: hex.EncodeToString(digestOf(7))}}}
+	for _, set := range []*reference.Set{{}, compile(t, listOf("a", 1)), compile(t, listOf("b", 60), mod)} {
+		for _, n := range []int{0, 1, 31, 32, 33, 100} {
+			ask := make([]reference.FileQuery, n)
+			for i := range ask {
+				ask[i] = reference.FileQuery{Alg: tpm.AlgSHA256, Digest: digestOf(i), Known: true, Ref: reference.FileRef{Path: "left over"}}
+				switch i % 10 {
+				case 3:
+					ask[i].Digest = ask[i].Digest[:31]
+				case 5:
+					ask[i].Alg = tpm.AlgSHA1
+				case 6:
+					ask[i].Digest = nil
+				}
+			}
+			set.Files(ask)
+			for i, q := range ask {
+				if want, known := set.File(q.Alg, q.Digest); q.Known != known || q.Ref != want {
+					t.Errorf("Files(%d of %d): got %+v, %v, want %+v, %v", i, n, q.Ref, q.Known, want, known)
+				}
+			}
+		}
+	}
+}
+
 // TestSetImageMerged has one image unsigned in one package and signed in another: they share their Authenticode digest.
 func TestSetImageMerged(t *testing.T) {
 	ca := newSigner(t, "CA", nil)

@@ -112,7 +112,7 @@ func (s *session) replay(p *progress, quoted map[tpm.Alg][]byte) {
 			p.Runtime.AggregateUnknown = errors.Is(err, ima.ErrNotComputable)
 		}
 	}
-	res.Each(func(e *ima.Entry) { p.Runtime.Observe(e, s.v.policy, s.v.refs) })
+	res.Each(func(some []ima.Entry) { p.Runtime.Observe(some, s.v.policy, s.v.refs) })
 	p.IMA = res.State
 	state, err := stateEncoder.Marshal(p)
 	if err != nil {
