@@ -35,6 +35,10 @@ type Refusal struct {
 // Error says what AIAS said.
 func (r *Refusal) Error() string { return r.Problem.Error() }
 
+// idleTime is how long an idle connection is kept: a little shorter than AIAS keeps it by default, so that no request is sent into one that is
+// being closed.
+const idleTime = 8 * time.Second
+
 // newClient makes a client for a server. key is the client certificate, nil before enrolment.
 func newClient(server string, trust serverTrust, key *tls.Certificate, timeout time.Duration) (*Client, error) {
 	u, err := url.Parse(server)
@@ -53,7 +57,7 @@ func newClient(server string, trust serverTrust, key *tls.Certificate, timeout t
 				TLSHandshakeTimeout:   min(timeout, 15*time.Second), // the TPM signs in it
 				ResponseHeaderTimeout: timeout,
 				MaxIdleConns:          2,
-				IdleConnTimeout:       5 * time.Minute,
+				IdleConnTimeout:       idleTime,
 			},
 			// AIAS never redirects; a redirect would carry Evidence elsewhere.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -70,7 +70,7 @@ func DefaultConfig() Config {
 		Listen: ":8443", Data: "/var/lib/aias",
 		CertificateLifetime: Duration(30 * 24 * time.Hour), ChallengeLifetime: Duration(10 * time.Minute),
 		Limits: Limits{
-			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000, Idle: Duration(30 * time.Second),
+			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000, Idle: Duration(10 * time.Second),
 		},
 		Log: LogSettings{Format: "text", Level: "info"},
 	}

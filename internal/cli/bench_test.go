@@ -41,11 +41,11 @@ func TestDrawFleet(t *testing.T) {
 	drawFleet(&b, &fleet.Report{
 		Nodes: 1000, Connections: 900, InFlight: 32, Attestations: 5000, Trusted: 4998, Errors: map[string]int{"connection": 1, "not trusted": 2}, Opened: 10, Resumed: 9,
 		Steady: fleet.Costs{Seconds: 2, PerSecond: 2500, AIASMicros: 320, GeneratorMicros: 130, AIASCores: 0.8, GeneratorCores: 0.325},
-		Memory: fleet.Memory{Enrolled: fleet.MemoryPoint{Live: 5 << 20, RSS: 50 << 20}, PerNode: 4608, PerConnection: 28 << 10},
+		Memory: fleet.Memory{Enrolled: fleet.MemoryPoint{Live: 5 << 20, RSS: 50 << 20}, PerNode: 4608, PerConnection: 28 << 10, PerNodeAfter: 9 << 10},
 	})
 	for _, want := range []string{
 		"1000 workers, 900 connections", "2500 a second: 5000 in 2.0 s, 4998 trusted", "1 failed: connection", "2 failed: not trusted", "10 opened, 9 of them",
-		"AIAS 320 us", "5.0 MiB with all", "50.0 MiB", "4.5 KiB a worker, 28.0 KiB more",
+		"AIAS 320 us", "5.0 MiB with all", "50.0 MiB", "4.5 KiB a worker, 28.0 KiB more", "9.0 KiB a worker in all",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("drawFleet: got\n%s\nwant %q in it", b.String(), want)

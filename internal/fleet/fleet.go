@@ -28,6 +28,7 @@ type Options struct {
 	Nodes       int
 	Duration    time.Duration // of the measured part
 	Connections int           // nodes that keep their connection open; the others open one for each attestation. Negative: all keep it
+	Idle        time.Duration // AIAS closes connections after so long without a request
 	InFlight    int           // attestations under way at a time
 	Rate        float64       // attestations a second at most; 0: as fast as it goes
 	NewEntries  int           // new IMA entries that each attestation brings
@@ -47,6 +48,8 @@ func (o *Options) Check() error {
 		return fmt.Errorf("%d nodes: want 1 to %d", o.Nodes, MaxNodes)
 	case o.Duration <= 0 || o.Duration > MaxDuration:
 		return fmt.Errorf("duration %v: want more than 0, at most %v", o.Duration, MaxDuration)
+	case o.Idle < time.Second && o.Operator == nil:
+		return fmt.Errorf("connections idle for %v: want at least 1s", o.Idle)
 	case o.InFlight < 1 || o.InFlight > MaxInFlight:
 		return fmt.Errorf("%d attestations under way at a time: want 1 to %d", o.InFlight, MaxInFlight)
 	case o.NewEntries < 0 || o.NewEntries > MaxEntries:
@@ -114,7 +117,7 @@ func (f *fleet) connect(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if f.server, err = startServer(ctx, f.Program, maker); err != nil {
+		if f.server, err = startServer(ctx, f.Program, f.Idle, maker); err != nil {
 			return err
 		}
 		f.maker, bundle = maker, f.server.bundle

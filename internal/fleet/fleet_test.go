@@ -71,7 +71,7 @@ func options(t testing.TB) Options {
 	}
 	t.Setenv(asAIAS, "1")
 	t.Setenv("TMPDIR", t.TempDir())
-	return Options{Nodes: 20, Duration: time.Second, Connections: -1, InFlight: 8, Warm: true, Program: exe}
+	return Options{Nodes: 20, Duration: time.Second, Connections: -1, Idle: time.Minute, InFlight: 8, Warm: true, Program: exe}
 }
 
 // leftOver lists what a run left in its folder for temporary files.
@@ -93,6 +93,7 @@ func TestFleet(t *testing.T) {
 		"new entries": {func(o *Options) { o.NewEntries = 3 }, false},
 		"whole logs":  {func(o *Options) { o.Full = true }, false},
 		"reconnects":  {func(o *Options) { o.Connections = 5 }, true},
+		"idle":        {func(o *Options) { o.Idle, o.Rate, o.Duration = time.Second, 12, 3*time.Second }, true},
 		"cold, paced": {func(o *Options) { o.Warm, o.Rate = false, 200 }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,8 +116,8 @@ func TestFleet(t *testing.T) {
 			if (r.Opened > 0) != tc.opened || r.Resumed < r.Opened-o.Nodes {
 				t.Errorf("Run: got %d connections opened, %d with a resumed session, want any: %v", r.Opened, r.Resumed, tc.opened)
 			}
-			if o.Rate > 0 && float64(r.Attestations) > o.Rate+10 { // in a second
-				t.Errorf("Run: got %v attestations in a second, want at most about %v", r.Attestations, o.Rate)
+			if o.Rate > 0 && float64(r.Attestations) > o.Rate*o.Duration.Seconds()+10 {
+				t.Errorf("Run: got %v attestations in %v, want at most about %v a second", r.Attestations, o.Duration, o.Rate)
 			}
 			if r.Nodes != 20 || r.Steady.Seconds <= 0 || r.Enrolment.PerSecond <= 0 || r.Latency.P50 > r.Latency.Max || r.Memory.Enrolled.Live <= 0 || r.Memory.Enrolled.RSS <= 0 {
 				t.Errorf("Run: got report %+v", r)
@@ -134,7 +135,7 @@ func TestFleet(t *testing.T) {
 // An AIAS that is somebody else's is left as it was.
 func TestFleetAtAnotherAIAS(t *testing.T) {
 	o := options(t)
-	s, err := startServer(t.Context(), o.Program, newMaker(t))
+	s, err := startServer(t.Context(), o.Program, time.Minute, newMaker(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,9 +200,10 @@ func TestOptions(t *testing.T) {
 		"new entries":    func(o *Options) { o.NewEntries = -1 },
 		"at a time":      func(o *Options) { o.InFlight = 0 },
 		"rate":           func(o *Options) { o.Rate = -1 },
+		"idle":           func(o *Options) { o.Idle = 0 },
 		"--connections)": func(o *Options) { o.Nodes, o.Connections = MaxNodes, -1; lowerFiles(t) },
 	} {
-		o := Options{Nodes: 1, Duration: time.Second, InFlight: 1}
+		o := Options{Nodes: 1, Duration: time.Second, Idle: time.Minute, InFlight: 1}
 		change(&o)
 		if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Run(%+v): got %v, want %q", o, err, want)

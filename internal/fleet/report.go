@@ -47,6 +47,7 @@ type Memory struct {
 	After         MemoryPoint `json:"after"`         // after the measured part
 	PerNode       int64       `json:"perNode"`       // live bytes of an enrolled node: Enrolled less Few; 0 when the fleet is too small to tell
 	PerConnection int64       `json:"perConnection"` // live bytes that an open connection adds: Connected less Enrolled
+	PerNodeAfter  int64       `json:"perNodeAfter"`  // live bytes of a node with the connections that are open after the measured part: After less Few
 }
 
 // MemoryPoint is the memory of AIAS at one moment.
@@ -58,6 +59,7 @@ type MemoryPoint struct {
 func (m *Memory) divide(r *Report) {
 	if r.Nodes >= 4*settleNodes {
 		m.PerNode = (m.Enrolled.Live - m.Few.Live) / int64(r.Nodes-settleNodes)
+		m.PerNodeAfter = (m.After.Live - m.Few.Live) / int64(r.Nodes-settleNodes)
 	}
 	if r.Connections >= 4*settleNodes && m.Connected.Live > 0 {
 		m.PerConnection = (m.Connected.Live - m.Enrolled.Live) / int64(r.Connections)

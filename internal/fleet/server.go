@@ -37,6 +37,7 @@ const (
 // server is `aias serve` as a process of its own, with a data folder that goes with it.
 type server struct {
 	dir    string
+	idle   time.Duration // of its connections
 	cmd    *exec.Cmd
 	ended  chan error
 	log    tail
@@ -44,12 +45,12 @@ type server struct {
 }
 
 // startServer starts program on a free loopback port. TPMs that maker certified may enrol; limits on single nodes do not hold.
-func startServer(ctx context.Context, program string, maker *softtpm.CA) (*server, error) {
+func startServer(ctx context.Context, program string, idle time.Duration, maker *softtpm.CA) (*server, error) {
 	dir, err := os.MkdirTemp("", "touchstone-fleet-")
 	if err != nil {
 		return nil, fmt.Errorf("make the folder of AIAS: %w", err)
 	}
-	s := &server{dir: dir, ended: make(chan error, 1)}
+	s := &server{dir: dir, idle: idle, ended: make(chan error, 1)}
 	if err := s.start(ctx, program, maker); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
@@ -83,7 +84,7 @@ func (s *server) configure(ctx context.Context, maker *softtpm.CA) (string, erro
 	c.Listen, c.Address, c.Data, c.ServerNames = address, address, at("data"), []string{"127.0.0.1"}
 	c.References, c.SoftwareTPMRoots, c.PolicyFile = at("references"), at("tpm-roots"), at("policy.yaml")
 	c.Limits.PerNode, c.Limits.PerNodeBurst, c.Limits.Enrolments = 1e6, 1_000_000, 1e6
-	c.Limits.Connections, c.Limits.Idle, c.Log.Level = 2*MaxNodes, authority.Duration(10*time.Minute), "warn"
+	c.Limits.Connections, c.Limits.Idle, c.Log.Level = 2*MaxNodes, authority.Duration(s.idle), "warn"
 	text, err := json.Marshal(c) // JSON is YAML
 	if err != nil {
 		return "", err
