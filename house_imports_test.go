@@ -42,6 +42,7 @@ var apart = []struct {
 	{"internal/protocol", []string{"internal/agent", "internal/authority", "internal/store", "internal/verifier", "internal/appraisal", "internal/policy", "internal/reference", "internal/operator"},
 		"messages do not depend on those who send them"},
 	{"internal/verifier", []string{"internal/tpm/device", "internal/store"}, "appraisal does no I/O"},
+	{"cmd/trust-agent", []string{"internal/deviceplugin"}, "the agent does not carry gRPC for a plugin beside it"},
 	{"internal/version", []string{"internal", "cmd", "api"}, "everything may import it"},
 	{"cmd", []string{"internal/imagebuild"}, "what packs the programs is no part of them"},
 }
@@ -87,6 +88,8 @@ var dependencies = map[string]string{
 	"k8s.io/apimachinery":                    "the types of Kubernetes",
 	"k8s.io/apiextensions-apiserver":         "the types of Kubernetes",
 	"k8s.io/client-go":                       "client of Kubernetes",
+	"k8s.io/kubelet":                         "the kubelet's API for device plugins",
+	"google.golang.org/grpc":                 "what that API speaks",
 	"k8s.io/utils":                           "clocks and pointers of the Kubernetes side",
 	"github.com/google/go-containerregistry": "container images: build, read, push",
 }

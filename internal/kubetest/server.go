@@ -77,7 +77,7 @@ func (s *Server) Client() *http.Client { return s.admin }
 
 // start starts both programs, again with other ports when something else took one.
 func start(arguments []string) (*Server, error) {
-	bin, err := programs()
+	bin, err := programs("etcd", "kube-apiserver")
 	if err != nil {
 		return nil, err
 	}
@@ -195,25 +195,37 @@ func (s *Server) HTTP(user string, groups ...string) (*http.Client, error) {
 	return &http.Client{Transport: transport, Timeout: time.Minute}, nil
 }
 
-// programs returns the folder with etcd and kube-apiserver.
-func programs() (string, error) {
+// Programs returns the folder that holds programs of Kubernetes, or what the tests need beside it: kubectl, helm, kubelet and others that
+// scripts/kubernetes builds.
+func Programs(t testing.TB, names ...string) string {
+	t.Helper()
+	bin, err := programs(names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// programs asks the environment or the script for the folder that holds programs.
+func programs(names ...string) (string, error) {
+	wanted := strings.Join(names, " ")
 	bin := os.Getenv("TOUCHSTONE_KUBERNETES")
 	if bin == "" {
 		script, err := script()
 		if err != nil {
 			return "", err
 		}
-		cmd := exec.Command(script, "etcd", "kube-apiserver")
+		cmd := exec.Command(script, names...)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		if err != nil {
-			return "", fmt.Errorf("%s etcd kube-apiserver: %w", script, err)
+			return "", fmt.Errorf("%s %s: %w", script, wanted, err)
 		}
 		bin = strings.TrimSpace(string(out))
 	}
-	for _, program := range []string{"etcd", "kube-apiserver"} {
+	for _, program := range names {
 		if _, err := os.Stat(filepath.Join(bin, program)); err != nil {
-			return "", fmt.Errorf("%w: let TOUCHSTONE_KUBERNETES be what `scripts/kubernetes etcd kube-apiserver` prints, or unset it", err)
+			return "", fmt.Errorf("%w: let TOUCHSTONE_KUBERNETES be what `scripts/kubernetes %s` prints, or unset it", err, wanted)
 		}
 	}
 	return bin, nil
