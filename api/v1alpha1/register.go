@@ -17,6 +17,7 @@ func AddToScheme(s *runtime.Scheme) error {
 		&AssetTag{}, &AssetTagList{},
 		&TrustEnforcement{}, &TrustEnforcementList{},
 		&TrustPolicy{}, &TrustPolicyList{},
+		&TrustAdmission{}, &TrustAdmissionList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
