@@ -31,6 +31,8 @@ type Config struct {
 	TPM string `json:"tpm"`
 	// HostRoot is the folder under which the agent reads sys/kernel/security, proc and the rest.
 	HostRoot string `json:"hostRoot"`
+	// Kubelet says where the keys of the worker's kubelet are.
+	Kubelet KubeletConfig `json:"kubelet"`
 	// AssetTags are what the operator says about this machine; they travel as a claimed fact.
 	AssetTags map[string]string `json:"assetTags"`
 	// Watch says how the agent notices changes.
@@ -43,6 +45,13 @@ type Config struct {
 	LogLevel string `json:"logLevel"`
 	// LogFormat is "text" or "json".
 	LogFormat string `json:"logFormat"`
+}
+
+// KubeletConfig says where the keys of the worker's kubelet are.
+type KubeletConfig struct {
+	// PKIDir is the kubelet's --cert-dir, below HostRoot. The agent tells AIAS the hashes of the public keys in it, so that the cluster signs a
+	// certificate for this worker's kubelet and for nobody else. Empty means that there is no kubelet.
+	PKIDir string `json:"pkiDir"`
 }
 
 // WatchConfig says how the agent notices changes.

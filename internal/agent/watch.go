@@ -11,11 +11,12 @@ type Trigger string
 
 // The triggers.
 const (
-	TriggerStart  Trigger = "start"
-	TriggerTimer  Trigger = "timer"
-	TriggerIMA    Trigger = "ima-list"
-	TriggerModule Trigger = "kernel-module"
-	TriggerAsked  Trigger = "asked" // SIGUSR1
+	TriggerStart   Trigger = "start"
+	TriggerTimer   Trigger = "timer"
+	TriggerIMA     Trigger = "ima-list"
+	TriggerModule  Trigger = "kernel-module"
+	TriggerKubelet Trigger = "kubelet-key"
+	TriggerAsked   Trigger = "asked" // SIGUSR1
 )
 
 // modulesEvery is after how many looks at the IMA count the list of modules is looked at too.
@@ -30,6 +31,7 @@ type watcher struct {
 	tick     int
 	count    uint64
 	modules  uint64
+	kubelet  uint64
 	known    bool // the first look has been taken
 }
 
@@ -83,6 +85,13 @@ func (w *watcher) look() Trigger {
 			}
 			w.modules = n
 		}
+	}
+	if k, ok := w.host.(kubelet); ok {
+		n := k.stamp()
+		if w.known && n != w.kubelet && t == "" {
+			t = TriggerKubelet
+		}
+		w.kubelet = n
 	}
 	w.tick++
 	w.known = true

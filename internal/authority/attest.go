@@ -13,6 +13,7 @@ import (
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/result"
 	"touchstone.dev/touchstone/internal/store"
 	"touchstone.dev/touchstone/internal/tpm"
 	"touchstone.dev/touchstone/internal/verifier"
@@ -48,6 +49,10 @@ func (a *Authority) attest(ctx context.Context, n *node, body []byte) (*protocol
 		return nil, err
 	}
 	err = a.keeps(ctx, n, doc)
+	var machine result.Machine
+	if err == nil {
+		machine, err = a.machine(ctx, n, doc)
+	}
 	var out *verifier.Outcome
 	if err == nil {
 		out, err = a.appraise(ctx, snap, doc, a.expect(ctx, doc.Nonce, n.ak, n.checkpoint, now))
@@ -60,7 +65,7 @@ func (a *Authority) attest(ctx context.Context, n *node, body []byte) (*protocol
 	case err != nil:
 		return nil, err
 	}
-	return a.conclude(ctx, n, snap, step{doc, out, issued, now})
+	return a.conclude(ctx, n, snap, step{doc, out, machine, issued, now})
 }
 
 // again refuses Evidence and brings a challenge along, so that the node can go on in one more round trip.
@@ -141,10 +146,11 @@ func lost(err error, what string, digest []byte) error {
 
 // step is one attestation on its way into the store.
 type step struct {
-	doc    *evidence.Document
-	out    *verifier.Outcome
-	issued int64 // issue time of the challenge
-	now    time.Time
+	doc     *evidence.Document
+	out     *verifier.Outcome
+	machine result.Machine
+	issued  int64 // issue time of the challenge
+	now     time.Time
 }
 
 // conclude writes the outcome and answers.
@@ -159,6 +165,10 @@ func (a *Authority) conclude(ctx context.Context, n *node, snap *Snapshot, st st
 	u := &store.Update{Challenge: st.issued}
 	if err := keep(n, &s, st.doc, out, u); err != nil {
 		return nil, err
+	}
+	s.machine, s.machineFacts = st.machine, nil
+	if c := out.Checkpoint; out.Authentic && c != nil {
+		s.machineFacts = c.FactsDigest
 	}
 	signed, err := a.signResult(n, n.akName, &s, now)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/result"
 	"touchstone.dev/touchstone/internal/store"
 	"touchstone.dev/touchstone/internal/tpm"
 	"touchstone.dev/touchstone/internal/verifier"
@@ -50,7 +51,10 @@ type node struct {
 	snapshot   string
 	list       int64
 	bad        bool
-	verdict    *appraisal.Verdict // the one in the store; nil after a restart. Shared with other nodes.
+	machine    result.Machine // as its facts say
+	// machineFacts is the digest of those facts; nil when it is not known.
+	machineFacts []byte
+	verdict      *appraisal.Verdict // the one in the store; nil after a restart. Shared with other nodes.
 
 	limit   *rate.Limiter
 	changes *rate.Limiter // of the verdict, but for its falls
@@ -103,13 +107,15 @@ type state struct {
 	snapshot      string
 	list          int64
 	bad           bool
+	machine       result.Machine
+	machineFacts  []byte
 }
 
 // current returns where the node stands. The caller holds work.
 func (n *node) current() state {
 	return state{
 		trust: n.trust, reason: n.reason, levels: n.levels, since: n.since, attested: n.attested, expires: n.expires,
-		checkpoint: n.checkpoint, snapshot: n.snapshot, list: n.list, bad: n.bad,
+		checkpoint: n.checkpoint, snapshot: n.snapshot, list: n.list, bad: n.bad, machine: n.machine, machineFacts: n.machineFacts,
 	}
 }
 
@@ -119,6 +125,7 @@ func (n *node) set(s state, watermark int64) {
 	defer n.mu.Unlock()
 	n.trust, n.reason, n.levels, n.since, n.attested, n.expires = s.trust, s.reason, s.levels, s.since, s.attested, s.expires
 	n.checkpoint, n.snapshot, n.list, n.bad = s.checkpoint, s.snapshot, s.list, s.bad
+	n.machine, n.machineFacts = s.machine, s.machineFacts
 	n.watermark = max(n.watermark, watermark)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/result"
 	"touchstone.dev/touchstone/internal/store"
 	"touchstone.dev/touchstone/internal/tpm"
 	"touchstone.dev/touchstone/internal/verifier"
@@ -77,7 +78,7 @@ func (a *Authority) fresh(ctx context.Context, n *node, s *Snapshot) error {
 		now := a.now()
 		out, err = a.appraise(ctx, s, doc, a.expect(ctx, doc.Nonce, key, nil, now))
 		if err == nil {
-			return a.concludeAgain(ctx, n, s, key, out, now)
+			return a.concludeAgain(ctx, n, s, key, out, machineOf(doc.Facts), now)
 		}
 	}
 	if ctx.Err() != nil {
@@ -100,8 +101,9 @@ func (a *Authority) fresh(ctx context.Context, n *node, s *Snapshot) error {
 
 // concludeAgain writes what a new snapshot makes of kept Evidence. The Evidence is as old as it was: a node that fell silent
 // gains nothing.
-func (a *Authority) concludeAgain(ctx context.Context, n *node, snap *Snapshot, key *tpm.Public, out *verifier.Outcome, now time.Time) error {
+func (a *Authority) concludeAgain(ctx context.Context, n *node, snap *Snapshot, key *tpm.Public, out *verifier.Outcome, machine result.Machine, now time.Time) error {
 	s := n.current()
+	s.machine, s.machineFacts = machine, nil
 	s.judged(out.Verdict, out.Snapshot, now, n.attested, n.attested.Add(snap.Lifetime))
 	old := n.checkpoint
 	switch {

@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -99,6 +100,7 @@ func short(reason string) string {
 func (a *Authority) signResult(n *node, akName string, s *state, issued time.Time) (string, error) {
 	r := &result.Result{
 		Node: n.name, AKName: akName, Trusted: s.trust == protocol.Trusted, Snapshot: s.snapshot, SoftwareTPM: n.software,
+		EKSHA256: hex.EncodeToString(n.ek[:]), Machine: s.machine,
 		ID: result.NewID(), Build: buildVersion, Issued: issued, Expires: s.expires, Levels: make([]result.Level, len(s.levels)),
 	}
 	for i, l := range s.levels {

@@ -87,5 +87,8 @@ const (
 	FactMSRBootGrd  = "msr_13a"    // /dev/cpu/0/msr at 0x13A: 8 bytes little endian, or hexadecimal text
 	FactAssetTag    = "asset_tag"  // JSON object of strings
 	FactEFIPrefix   = "efivars/"   // efivars/NAME-GUID: attributes (4 bytes) and data
-	FactMachine     = "machine_id" // /sys/class/dmi/id/product_uuid
+	FactMachine     = "machine_id" // the system's UUID, from the file that kubelets read it from (machinePaths)
+	FactBootID      = "boot_id"    // /proc/sys/kernel/random/boot_id
+	// FactKubeletKeys are the SHA-256 of the DER SubjectPublicKeyInfo of the kubelet's client keys, hexadecimal, one a line.
+	FactKubeletKeys = "kubelet_keys"
 )

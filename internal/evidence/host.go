@@ -45,7 +45,13 @@ var factPaths = []struct{ fact, path string }{
 	{FactCommandLine, "proc/cmdline"},
 	{FactModules, "proc/modules"},
 	{FactVersion, "proc/version"},
-	{FactMachine, "sys/class/dmi/id/product_uuid"},
+	{FactBootID, "proc/sys/kernel/random/boot_id"},
+}
+
+// machinePaths are where a kubelet takes the UUID of its system from: the first one that can be read (cAdvisor, GetSystemUUID). A Node object shows
+// the same one.
+var machinePaths = []string{
+	"sys/class/dmi/id/product_uuid", "proc/device-tree/system-id", "proc/device-tree/vm,uuid", "etc/machine-id",
 }
 
 // ReadHost reads the logs and facts of the worker whose file system has its root at root ("" for "/"). Nothing that is absent is an
@@ -86,6 +92,7 @@ func (h *HostLogs) readFacts(root string) error {
 			return err
 		}
 	}
+	h.readMachine(root)
 	h.readMEI(root)
 	h.readMSR(root)
 	return h.readVariables(root)
@@ -135,6 +142,17 @@ func (h *HostLogs) fact(root, fact, path string) error {
 		h.Facts[fact] = b
 	}
 	return err
+}
+
+// readMachine reads the UUID of the system.
+func (h *HostLogs) readMachine(root string) {
+	for _, path := range machinePaths {
+		if b, err := readHostFile(root, path, MaxStructure); err == nil {
+			h.Facts[FactMachine] = b
+			return
+		}
+	}
+	h.absent(FactMachine, machinePaths[0], errors.New("neither this nor any other file that a kubelet takes the system's UUID from can be read"))
 }
 
 // readMEI reads the six status registers of the first Management Engine interface.

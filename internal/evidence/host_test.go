@@ -76,7 +76,7 @@ func TestReadEmptyHost(t *testing.T) {
 	if err != nil || len(h.Facts) != 0 || h.EventLog != nil || h.IMA != nil {
 		t.Errorf("ReadHost(empty): got %+v, %v", h, err)
 	}
-	if want := 2 + len(factPaths) + 3; len(h.Absent) != want {
+	if want := 2 + len(factPaths) + 4; len(h.Absent) != want {
 		t.Errorf("ReadHost(empty): got %d absent, want %d: %+v", len(h.Absent), want, h.Absent)
 	}
 	if b, err := ReadEventLog(t.TempDir()); b != nil || err != nil {
@@ -119,5 +119,18 @@ func TestReadFrom(t *testing.T) {
 	}
 	if _, err := ReadIMA(root, 11); !errors.Is(err, ErrOffset) {
 		t.Errorf("ReadIMA(11): got %v, want ErrOffset", err)
+	}
+}
+
+// TestReadMachine: the UUID comes from the file that a kubelet reads, the first that is there, and the boot by its own.
+func TestReadMachine(t *testing.T) {
+	files := map[string]string{}
+	for _, path := range []string{"etc/machine-id", "proc/device-tree/vm,uuid", "sys/class/dmi/id/product_uuid"} {
+		files[path] = path
+		files["proc/sys/kernel/random/boot_id"] = "boot"
+		h, err := ReadHost(host(t, files))
+		if err != nil || string(h.Facts[FactMachine]) != path || string(h.Facts[FactBootID]) != "boot" {
+			t.Errorf("ReadHost(%d files): got %q and %q, %v, want %q and boot", len(files), h.Facts[FactMachine], h.Facts[FactBootID], err, path)
+		}
 	}
 }
