@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"regexp"
 	"strings"
 
 	arv1 "k8s.io/api/admissionregistration/v1"
@@ -21,6 +22,11 @@ var names = strings.NewReplacer(
 	"TRUSTED_CONDITION", quote(v1alpha1.TrustedCondition),
 	"USE", quote(v1alpha1.UseVerb),
 )
+
+var lineBreak = regexp.MustCompile(`\s*\n\s*`)
+
+// expression writes an expression out, in one line.
+func expression(s string) string { return lineBreak.ReplaceAllString(names.Replace(s), " ") }
 
 func quote(s string) string { return "'" + s + "'" }
 
@@ -110,7 +116,7 @@ func (p *policy) paramRef() *arv1.ParamRef {
 func (p *policy) conditions() []arv1.MatchCondition {
 	var out []arv1.MatchCondition
 	for _, w := range p.when {
-		out = append(out, arv1.MatchCondition{Name: w.name, Expression: names.Replace(w.is)})
+		out = append(out, arv1.MatchCondition{Name: w.name, Expression: expression(w.is)})
 	}
 	return out
 }
@@ -118,7 +124,7 @@ func (p *policy) conditions() []arv1.MatchCondition {
 func (p *policy) vars() []arv1.Variable {
 	var out []arv1.Variable
 	for _, v := range p.variables {
-		out = append(out, arv1.Variable{Name: v.name, Expression: names.Replace(v.is)})
+		out = append(out, arv1.Variable{Name: v.name, Expression: expression(v.is)})
 	}
 	return out
 }
@@ -133,9 +139,9 @@ func (p *policy) validating() (*arv1.ValidatingAdmissionPolicy, *arv1.Validating
 		},
 	}
 	for _, c := range p.checks {
-		validation := arv1.Validation{Expression: names.Replace(c.want), Reason: new(metav1.StatusReasonForbidden)}
+		validation := arv1.Validation{Expression: expression(c.want), Reason: new(metav1.StatusReasonForbidden)}
 		if strings.HasPrefix(c.say, "'") {
-			validation.MessageExpression = names.Replace(c.say)
+			validation.MessageExpression = expression(c.say)
 		} else {
 			validation.Message = c.say
 		}
@@ -158,7 +164,7 @@ func (p *policy) mutating() (*arv1.MutatingAdmissionPolicy, *arv1.MutatingAdmiss
 		Spec: arv1.MutatingAdmissionPolicySpec{
 			FailurePolicy: new(arv1.Fail), ParamKind: p.paramKind(), MatchConstraints: p.constraints(), MatchConditions: p.conditions(), Variables: p.vars(),
 			Mutations: []arv1.Mutation{{
-				PatchType: arv1.PatchTypeJSONPatch, JSONPatch: &arv1.JSONPatch{Expression: names.Replace(p.patch)},
+				PatchType: arv1.PatchTypeJSONPatch, JSONPatch: &arv1.JSONPatch{Expression: expression(p.patch)},
 			}},
 			ReinvocationPolicy: arv1.IfNeededReinvocationPolicy,
 		},

@@ -2,6 +2,8 @@ package admission
 
 import (
 	arv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -50,14 +52,22 @@ func webhooks(o Options) *arv1.ValidatingWebhookConfiguration {
 			{resources: []string{"pods"}, operations: []arv1.OperationType{arv1.Create}},
 		}, when: []variable{{"no-class", ownClass + ` == ''`}}}),
 		// What isolates running pods of a class is not taken away. The namespace controller may: it ends a namespace with all that is in it.
-		o.hook("networkpolicies", NetworkPolicyPath, policy{rules: []rule{
+		o.elsewhere(o.hook("networkpolicies", NetworkPolicyPath, policy{rules: []rule{
 			{group: "networking.k8s.io", resources: []string{"networkpolicies"}, operations: []arv1.OperationType{arv1.Update, arv1.Delete}},
 		}, when: []variable{
 			{"not-namespace-controller", `request.userInfo.username != 'system:serviceaccount:kube-system:namespace-controller'`},
 			{"spec-changed", `object == null || object.spec != oldObject.spec`},
-		}}),
+		}})),
 	}
 	return c
+}
+
+// elsewhere keeps a webhook from our own namespace: what repairs it must not wait for it.
+func (o Options) elsewhere(h arv1.ValidatingWebhook) arv1.ValidatingWebhook {
+	h.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+		{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{o.Namespace}},
+	}}
+	return h
 }
 
 // webhookTimeout in seconds: a registry may be asked for a signature.

@@ -107,6 +107,8 @@ func TestRefusals(t *testing.T) {
 		{"class name", "classes.Regulated.warnings=Deny", "propertyName"},
 		{"class field", "classes.regulated.level=1", "additional properties 'level' not allowed"},
 		{"class level", "classes.regulated.levels={6}", "/classes/regulated/levels"},
+		{"expression for a scheduler", "admission.schedulers={a'b}", "/admission/schedulers/0"},
+		{"no scheduler", "admission.schedulers=null", "missing property 'schedulers'"},
 		{"digest", "image.digests.aias=sha256:12", "/image/digests/aias"},
 		{"digest of an image that does not exist", "image.digests.agent=sha256:" + strings.Repeat("0", 64), "additional properties 'agent' not allowed"},
 		{"tag", "image.tag=a:b", "/image/tag"},
