@@ -78,7 +78,7 @@ func commands(text string) []string {
 }
 
 // programs are those whose documented commands are tried; each must be built with cobra, whose help names what it understood.
-var programs = []string{"touchstone", "trust-agent", "aias"}
+var programs = []string{"touchstone", "trust-agent", "aias", "trust-controller"}
 
 // TestDocumentedCommands: each command, and each flag on it, that a document names is known to the program.
 func TestDocumentedCommands(t *testing.T) {

@@ -1,0 +1,209 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"touchstone.dev/touchstone/api/v1alpha1"
+	"touchstone.dev/touchstone/internal/cluster/board"
+	"touchstone.dev/touchstone/internal/cluster/carry"
+	"touchstone.dev/touchstone/internal/cluster/enforcement"
+	"touchstone.dev/touchstone/internal/cluster/evict"
+	"touchstone.dev/touchstone/internal/cluster/feed"
+	"touchstone.dev/touchstone/internal/cluster/join"
+	"touchstone.dev/touchstone/internal/cluster/node"
+)
+
+// settle is in how much time changes that are only counted count as one.
+const settle = time.Second
+
+// rooms are the controllers, and what they share.
+type rooms struct {
+	o       *Options
+	m       manager.Manager
+	client  client.Client
+	feed    *feed.Feed
+	board   *board.Board
+	metrics *metrics
+
+	nodes       *node.Reconciler
+	enforcement *enforcement.Reconciler
+	// bells of: nodes, evictions, the enforcement, counts of classes, joins, the policy.
+	node, evict, enforce, count, join, policy bell
+}
+
+func newRooms(m manager.Manager, o *Options) (*rooms, error) {
+	r := &rooms{o: o, m: m, client: m.GetClient(), board: board.New(o.Now)}
+	r.feed = feed.New(feed.Options{Source: o.AIAS, Log: o.Log, Now: o.Now, Observe: func(outcome string) { r.metrics.observed(outcome) }})
+	var err error
+	if r.metrics, err = newMetrics(o.Registry, r.feed, r.board); err != nil {
+		return nil, err
+	}
+	events := m.GetEventRecorder(fieldOwner)
+	r.enforcement = &enforcement.Reconciler{Client: r.client, Feed: r.feed, Board: r.board, Events: events, Log: o.Log, Now: o.Now}
+	r.nodes = &node.Reconciler{
+		Client: r.client, Live: m.GetAPIReader(), Feed: r.feed, Board: r.board, Events: events, Log: o.Log, Now: o.Now, AllowMissingUUID: o.AllowMissingUUID,
+		ISecL: o.ISecL, Ensure: r.enforcement.Ensure, Wrote: r.metrics.wrote, Tainted: r.metrics.took,
+	}
+	r.enforcement.Entries = r.nodes.Entries
+	return r, nil
+}
+
+// open makes the controllers and connects them.
+func (r *rooms) open() error {
+	r.feed.OnChange(func(ctx context.Context, name string) {
+		r.nodes.Observe(ctx, name) // the breaker sees it before anything is written
+		r.node.ring(name, 0)
+	})
+	r.feed.OnSync(r.lookAtAll)
+	r.board.OnNode(func(name string) {
+		r.node.ring(name, 0)
+		r.evict.ring(name, 0)
+		r.countClasses(name)
+	})
+	r.board.OnOutcome(func() { r.enforce.ring(v1alpha1.EnforcementName, 0) })
+	for _, open := range []func() error{r.openNodes, r.openEnforcement, r.openEvictions, r.openCounts, r.openJoins, r.openPolicies} {
+		if err := open(); err != nil {
+			return err
+		}
+	}
+	return r.m.Add(r.feed)
+}
+
+// lookAtAll rings for every node: AIAS may have forgotten some.
+func (r *rooms) lookAtAll() {
+	for _, e := range r.board.All() {
+		r.node.ring(e.Name, 0)
+	}
+	r.policy.ring(v1alpha1.PolicyName, 0)
+}
+
+// countClasses rings for the classes that a node has or had.
+func (r *rooms) countClasses(name string) {
+	e, ok := r.board.Get(name)
+	if !ok {
+		for _, other := range r.board.All() {
+			for _, c := range other.Classes {
+				r.count.ring(c, settle)
+			}
+		}
+		return
+	}
+	for _, c := range e.Classes {
+		r.count.ring(c, settle)
+	}
+	for c := range e.Lost {
+		r.count.ring(c, settle)
+	}
+}
+
+func (r *rooms) build(name string, workers int) *builder.Builder {
+	return ctrl.NewControllerManagedBy(r.m).Named(name).WithOptions(controller.Options{MaxConcurrentReconciles: workers})
+}
+
+func (r *rooms) openNodes() error {
+	allNodes := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+		return r.requestsOfNodes(ctx)
+	})
+	return r.build("node", 8).For(&corev1.Node{}).
+		Watches(&v1alpha1.NodeTrust{}, &handler.EnqueueRequestForObject{}).
+		Watches(&v1alpha1.TrustClass{}, allNodes).
+		WatchesRawSource(r.node.source()).Complete(r.nodes)
+}
+
+func (r *rooms) requestsOfNodes(ctx context.Context) []reconcile.Request {
+	var nodes corev1.NodeList
+	if err := r.client.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+		r.o.Log.Error("list nodes", "error", err)
+		return nil
+	}
+	var all []reconcile.Request
+	for i := range nodes.Items {
+		all = append(all, reconcile.Request{NamespacedName: types.NamespacedName{Name: nodes.Items[i].Name}})
+	}
+	return all
+}
+
+func (r *rooms) openEnforcement() error {
+	return r.build("enforcement", 1).For(&v1alpha1.TrustEnforcement{}).WatchesRawSource(r.enforce.source()).Complete(r.enforcement)
+}
+
+func (r *rooms) openEvictions() error {
+	onNode := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		name := o.(*corev1.Pod).Spec.NodeName
+		if name == "" {
+			return nil
+		}
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: name}}}
+	})
+	inNamespace := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		var pods corev1.PodList
+		if err := r.client.List(ctx, &pods, client.InNamespace(o.GetName()), client.UnsafeDisableDeepCopy); err != nil {
+			return nil
+		}
+		var nodes []reconcile.Request
+		for i := range pods.Items {
+			req := reconcile.Request{NamespacedName: types.NamespacedName{Name: pods.Items[i].Spec.NodeName}}
+			if req.Name != "" && !slices.Contains(nodes, req) {
+				nodes = append(nodes, req)
+			}
+		}
+		return nodes
+	})
+	ofClass := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return r.requestsOfNodes(ctx) })
+	return r.build("evict", 4).Watches(&corev1.Pod{}, onNode).Watches(&corev1.Namespace{}, inNamespace).Watches(&v1alpha1.TrustClass{}, ofClass).
+		WatchesRawSource(r.evict.source()).
+		Complete(&evict.Reconciler{
+			Client: r.client, Board: r.board, Events: r.m.GetEventRecorder(fieldOwner), Log: r.o.Log, Now: r.o.Now, Ensure: r.enforcement.Ensure, Count: r.metrics.evicted,
+		})
+}
+
+func (r *rooms) openCounts() error {
+	return r.build("classes", 1).For(&v1alpha1.TrustClass{}).WatchesRawSource(r.count.source()).
+		Complete(&counts{client: r.client, board: r.board, ensure: r.enforcement.Ensure, wrote: r.metrics.wrote})
+}
+
+func (r *rooms) openJoins() error {
+	if !r.o.Join {
+		return nil
+	}
+	r.feed.OnChange(r.ringJoins)
+	return r.build("join", 2).For(&certificatesv1.CertificateSigningRequest{}).WatchesRawSource(r.join.source()).
+		Complete(&join.Reconciler{Client: r.client, Feed: r.feed, Log: r.o.Log, Now: r.o.Now, Wait: r.o.JoinWait, Count: r.metrics.joined})
+}
+
+// ringJoins rings for the open requests of a node that AIAS has news of.
+func (r *rooms) ringJoins(ctx context.Context, name string) {
+	if !r.board.Loaded() {
+		return
+	}
+	var list certificatesv1.CertificateSigningRequestList
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return
+	}
+	for i := range list.Items {
+		if join.Node(&list.Items[i]) == name {
+			r.join.ring(list.Items[i].Name, 0)
+		}
+	}
+}
+
+func (r *rooms) openPolicies() error {
+	if !r.o.CarryPolicy {
+		return nil
+	}
+	return r.build("policy", 1).For(&v1alpha1.TrustPolicy{}).WatchesRawSource(r.policy.source()).
+		Complete(&carry.Policies{Client: r.client, AIAS: r.o.AIAS, Events: r.m.GetEventRecorder(fieldOwner), Log: r.o.Log, Count: r.metrics.carriedTo})
+}
