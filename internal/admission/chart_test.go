@@ -54,7 +54,7 @@ func template(t *testing.T) []byte {
 		b.WriteString("---\n")
 		b.WriteString(strings.NewReplacer(
 			"RELEASE-NAMESPACE", "{{ .Release.Namespace }}",
-			"['SCHEDULERS']", "{{ toJson .Values.admission.schedulers }}",
+			"['SCHEDULERS']", `['{{ join "', '" .Values.admission.schedulers }}']`,
 		).Replace(string(text)))
 	}
 	return b.Bytes()

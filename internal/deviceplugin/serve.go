@@ -28,12 +28,8 @@ func (p *Plugin) Run(ctx context.Context) error {
 		return err
 	}
 	for {
-		err := p.once(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
 		wait := p.Poll
-		if err != nil {
+		if err := p.once(ctx); err != nil && ctx.Err() == nil {
 			p.Log.Warn("not registered with the kubelet: trying again", "err", err, "in", registerAgain)
 			wait = registerAgain
 		}
@@ -63,7 +59,7 @@ func (p *Plugin) once(ctx context.Context) error {
 	defer func() {
 		close(done)
 		server.Stop() // removes the socket, too
-		<-served
+		<-served //nolint:errcheck // it says that it was stopped
 	}()
 	made, err := os.Lstat(socket)
 	if err != nil {
@@ -96,7 +92,7 @@ func (p *Plugin) register(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reach the kubelet: %w", err)
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // nothing is under way any more
 	if _, err := api.NewRegistrationClient(c).Register(ctx, &api.RegisterRequest{
 		Version: api.Version, Endpoint: socketName, ResourceName: Resource, Options: &api.DevicePluginOptions{},
 	}); err != nil {

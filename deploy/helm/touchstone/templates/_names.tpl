@@ -55,7 +55,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- define "touchstone.access" -}}
 - name: aias
   projected:
-    defaultMode: 0400
+    defaultMode: 0444 # the kubelet gives the token to the pod's user alone
     sources:
       - serviceAccountToken: {audience: aias, expirationSeconds: 3600, path: token}
       - configMap:
