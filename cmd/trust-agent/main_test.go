@@ -43,6 +43,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"enrol", "--config", config, "--token", "a"}, "no socket", false},
 		{[]string{"status", "--config", config}, "is trust-agent running", false},
 		{[]string{"check", "--config", config}, "cannot be attested", false},
+		{[]string{"run", "--config", config, "--server", "http://plain"}, "https", false},
 		{[]string{"run", "--config", "/nonexistent/config"}, "read configuration", false},
 	} {
 		err := execute(tc.args...)

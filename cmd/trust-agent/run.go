@@ -19,12 +19,13 @@ const memoryLimit = 48 << 20
 
 func runCmd() *cobra.Command {
 	var config string
+	var flags agent.Config
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Keep this worker attested until told to stop; SIGUSR1 attests at once",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load(config, nil)
+			cfg, err := load(config, func(c *agent.Config) { merge(c, &flags) })
 			if err != nil {
 				return err
 			}
@@ -33,6 +34,9 @@ func runCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&config, "config", defaultConfig, "configuration `FILE`")
+	// What differs between the pods of a DaemonSet, or is known when they start.
+	cmd.Flags().StringVar(&flags.Server, "server", "", "https `URL` of AIAS; overrides the file")
+	cmd.Flags().StringVar(&flags.Node, "node", "", "`NAME` of this worker; overrides the file")
 	return cmd
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,13 +133,15 @@ func (c *Config) complete() error {
 	return errors.Join(errs...)
 }
 
-// names fills in the names of the server certificate: the listening address, this host, and loopback.
+// names fills in the names of the server certificate: the address that others use, which is among them in any case; else the listening
+// address, this host, and loopback.
 func (c *Config) names(host string) {
-	if len(c.ServerNames) > 0 {
-		return
-	}
-	if h, _, err := net.SplitHostPort(c.Address); err == nil {
+	given := len(c.ServerNames) > 0
+	if h, _, err := net.SplitHostPort(c.Address); err == nil && !slices.Contains(c.ServerNames, h) {
 		c.ServerNames = append(c.ServerNames, h)
+	}
+	if given {
+		return
 	}
 	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
 		c.ServerNames = append(c.ServerNames, host)

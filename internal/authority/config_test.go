@@ -47,6 +47,24 @@ func TestReferenceConfigComments(t *testing.T) {
 	}
 }
 
+// TestServerNames: whatever names are given, the address that others use is in the certificate.
+func TestServerNames(t *testing.T) {
+	for text, want := range map[string][]string{
+		"address: 10.96.0.7:8443\nserverNames: [aias.touchstone.svc]":   {"aias.touchstone.svc", "10.96.0.7"},
+		"address: \"[fd00::7]:8443\"\nserverNames: [aias]":              {"aias", "fd00::7"},
+		"address: aias.example:443\nserverNames: [other, aias.example]": {"other", "aias.example"},
+		"serverNames: [aias.example]":                                   {"aias.example"},
+	} {
+		c, err := ParseConfig([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, c.ServerNames); diff != "" {
+			t.Errorf("ParseConfig(%q): server names (-want +got):\n%s", text, diff)
+		}
+	}
+}
+
 func TestConfigRefuses(t *testing.T) {
 	for name, text := range map[string]string{
 		"unknown field": "listen: :1\nlisten2: x", "no port": "listen: localhost", "two keys": "keyFile: a\npassphraseFile: b",

@@ -59,7 +59,7 @@ func (p *Plugin) once(ctx context.Context) error {
 	defer func() {
 		close(done)
 		server.Stop() // removes the socket, too
-		<-served //nolint:errcheck // it says that it was stopped
+		<-served      //nolint:errcheck // it says that it was stopped
 	}()
 	made, err := os.Lstat(socket)
 	if err != nil {

@@ -48,5 +48,8 @@ var Specs = []Spec{
 			{Path: "var/lib/trust-agent", Mode: 0o700},
 			{Path: "run/trust-agent"},
 		},
+	}, {
+		Name: "trust-controller", Title: "Touchstone trust-controller: makes a Kubernetes cluster obey the verdicts of AIAS",
+		Programs: []string{"trust-controller"},
 	},
 }
