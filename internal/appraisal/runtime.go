@@ -173,20 +173,6 @@ func runtimeBuffers(in *Input) []Finding {
 	return out
 }
 
-// runtimeAssetTag shows the asset tags that the worker says it has. They are data here; placement does not rely on claimed ones.
-func runtimeAssetTag(in *Input) []Finding {
-	tags := in.Claims.Facts.AssetTag
-	if len(tags) == 0 {
-		return one(Finding{Status: Pass, Provenance: string(claims.NotKnown), Message: "no asset tags"})
-	}
-	var s []string
-	for k, v := range tags {
-		s = append(s, k+"="+v)
-	}
-	slices.Sort(s)
-	return one(pass(claims.Claimed, "asset tags: %s", strings.Join(s, ", ")))
-}
-
 // kernelModules: every module loaded or tried is a file of an imported package of the booted kernel, and every module that the worker says is
 // loaded was measured.
 func kernelModules(in *Input) []Finding {

@@ -148,6 +148,30 @@ var runtimeCases = []ruleCase{
 
 	{"runtime.asset-tag", "none", nil, Pass, "no asset tags", claims.NotKnown},
 	{"runtime.asset-tag", "shown", func(w *world) { w.fact(evidence.FactAssetTag, `{"site":"berlin","class":"gold"}`) }, Pass, "class=gold, site=berlin", claims.Claimed},
+	{"runtime.asset-tag", "proven", tagged(claims.AssetTag{State: claims.TagProven, Tags: map[string]string{"site": "muc", "country": "de"}}), Pass, "certified by the TPM: country=de, site=muc", claims.Proven},
+	{"runtime.asset-tag", "proven beside a claim", all(tagged(claims.AssetTag{State: claims.TagProven, Tags: map[string]string{"site": "muc"}}),
+		func(w *world) { w.fact(evidence.FactAssetTag, `{"site":"berlin"}`) }), Pass, "site=berlin", claims.Claimed},
+	{"runtime.asset-tag", "on their way", tagged(claims.AssetTag{State: claims.TagNotTold}), Pass, "on their way", claims.NotKnown},
+	{"runtime.asset-tag", "on their way, some stay", tagged(claims.AssetTag{State: claims.TagNotTold, Tags: map[string]string{"site": "muc"}}), Pass, "since the last ones: site=muc", claims.NotKnown},
+	{"runtime.asset-tag", "absent", wrongTag(claims.TagAbsent), Warn, "certifies none yet", claims.NotKnown},
+	{"runtime.asset-tag", "overdue", wrongTag(claims.TagOverdue), Fail, "still certifies none", claims.NotKnown},
+	{"runtime.asset-tag", "not certified", wrongTag(claims.TagUncertified), Fail, "not by this TPM for this challenge", claims.NotKnown},
+	{"runtime.asset-tag", "wrong index", wrongTag(claims.TagIndex), Fail, "not as it must be", claims.Proven},
+	{"runtime.asset-tag", "forged", wrongTag(claims.TagForged), Fail, "not signed by this AIAS", claims.Proven},
+	{"runtime.asset-tag", "copied", wrongTag(claims.TagCopied), Fail, "issued for another worker", claims.Proven},
+	{"runtime.asset-tag", "rolled back", wrongTag(claims.TagOld), Fail, "what there should be", claims.Proven},
+	{"runtime.asset-tag", "ahead", wrongTag(claims.TagAhead), Fail, "what there is", claims.Proven},
+	{"runtime.asset-tag", "shown offline", tagged(claims.AssetTag{State: claims.TagShown, Observed: "serial 3"}), Pass, "serial 3", claims.Proven},
+	{"runtime.asset-tag", "state that nobody knows", wrongTag("odd"), Unknown, "odd", claims.NotKnown},
+}
+
+// tagged puts an asset tag into the claims.
+func tagged(tag claims.AssetTag) func(*world) {
+	return func(w *world) { w.after = append(w.after, func(in *Input) { in.Claims.AssetTag = tag }) }
+}
+
+func wrongTag(state claims.TagState) func(*world) {
+	return tagged(claims.AssetTag{State: state, Expected: "what there should be", Observed: "what there is"})
 }
 
 // kubelet demands a source for the kubelet, and runs one.

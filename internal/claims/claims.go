@@ -45,6 +45,7 @@ type Claims struct {
 	BootError   string
 	Facts       Facts
 	Endorsement Endorsement
+	AssetTag    AssetTag
 }
 
 // Quote is what the TPM says of itself in the quote. It is proven.

@@ -17,6 +17,8 @@ import (
 type authentic struct {
 	quote claims.Quote
 	banks []tpm.Bank // quoted values, ascending by algorithm
+	ak    *tpm.Public
+	nonce []byte // that the quotes carry
 }
 
 // refusal is a check of authenticity that failed. It becomes a finding on every level: nothing in the Evidence counts.
@@ -52,6 +54,7 @@ func authenticate(doc *evidence.Document, exp *Expectation) (*authentic, error) 
 			return nil, err
 		}
 	}
+	a.ak, a.nonce = key, nonce
 	slices.SortFunc(a.banks, func(x, y tpm.Bank) int { return int(x.Alg) - int(y.Alg) })
 	for i := range a.banks {
 		a.quote.Banks = append(a.quote.Banks, a.banks[i].Alg)

@@ -35,6 +35,8 @@ type Expectation struct {
 	// is nothing to fetch from.
 	EventLog func(digest []byte) ([]byte, error)
 	Facts    func(digest []byte) (map[string][]byte, error)
+	// AssetTag is what was issued for the node's TPM; nil when nothing was, or offline.
+	AssetTag *AssetTag
 }
 
 // Outcome is what one appraisal gives. The verdict is shared with other nodes and must not be changed.
@@ -49,6 +51,8 @@ type Outcome struct {
 	Snapshot string
 	// Quote is what the TPM said; zero when not Authentic.
 	Quote claims.Quote
+	// AssetTag says how the worker stands to its asset tag; zero when not Authentic.
+	AssetTag claims.AssetTag
 }
 
 // Checkpoint is what the Verifier keeps of a node between attestations: small, and worthless to anyone else.

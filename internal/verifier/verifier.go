@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/appraisal"
+	"touchstone.dev/touchstone/internal/assettag"
 	"touchstone.dev/touchstone/internal/claims"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/policy"
@@ -110,6 +111,7 @@ type session struct {
 	log       []byte // digest of the firmware log, nil when there is none
 	facts     []byte // digest of the facts
 	list      list
+	tag       claims.AssetTag
 }
 
 func (s *session) appraise() (*Outcome, error) {
@@ -126,6 +128,7 @@ func (s *session) appraise() (*Outcome, error) {
 	if err := s.replayList(); err != nil {
 		return nil, err
 	}
+	s.tag = s.assetTag()
 	bootKey := s.bootKey()
 	key := s.verdictKey(bootKey)
 	verdict, ok := s.v.verdicts.get(key)
@@ -137,7 +140,8 @@ func (s *session) appraise() (*Outcome, error) {
 		verdict, cost = s.v.intern(verdict)
 		s.v.verdicts.put(key, verdict, cost)
 	}
-	return &Outcome{Verdict: verdict, Authentic: true, Checkpoint: s.checkpoint(), Snapshot: s.v.snapshot, Quote: s.authentic.quote}, nil
+	return &Outcome{Verdict: verdict, Authentic: true, Checkpoint: s.checkpoint(), Snapshot: s.v.snapshot, Quote: s.authentic.quote,
+		AssetTag: s.tag}, nil
 }
 
 // strongest picks the quoted bank that claims are read in: the first one of the policy, else the last one quoted (which does not count, and the
@@ -208,6 +212,9 @@ func (s *session) verdictKey(boot digest) digest {
 	h.Write(boot[:])
 	h.Write(s.list.state)
 	h.Write([]byte(s.list.err))
+	if t := &s.tag; t.State != claims.TagNone {
+		fmt.Fprintf(h, "\x00%s\x00%s\x00%s\x00%s", t.State, assettag.Text(t.Tags), t.Expected, t.Observed)
+	}
 	return digest(h.Sum(nil))
 }
 
