@@ -157,6 +157,9 @@ func (a *Authority) bind(ctx context.Context, e store.Enrolment) (*node, error) 
 	if err != nil {
 		return nil, err
 	}
+	if n.tag, err = a.loadTag(ctx, n.name); err != nil {
+		return nil, err
+	}
 	a.feed.step(protocol.NodeResult{Node: n.name, Trust: n.trust, Reason: n.reason}, func() { a.put(n, old) })
 	a.log.Info("node enrolled", "node", n.name, "ek", hex.EncodeToString(n.ek[:]), "recognised", n.ekCert, "softwareTPM", n.software)
 	if n.software {

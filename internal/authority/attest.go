@@ -55,7 +55,9 @@ func (a *Authority) attest(ctx context.Context, n *node, body []byte) (*protocol
 	}
 	var out *verifier.Outcome
 	if err == nil {
-		out, err = a.appraise(ctx, snap, doc, a.expect(ctx, doc.Nonce, n.ak, n.checkpoint, now))
+		exp := a.expect(ctx, doc.Nonce, n.ak, n.checkpoint, now)
+		exp.AssetTag = n.tag.wanted(a, n, doc.Nonce, now)
+		out, err = a.appraise(ctx, snap, doc, exp)
 	}
 	switch {
 	case errors.Is(err, verifier.ErrResume):
@@ -158,6 +160,7 @@ func (a *Authority) conclude(ctx context.Context, n *node, snap *Snapshot, st st
 	s, out, now := n.current(), st.out, st.now
 	before := n.current()
 	s.judged(out.Verdict, out.Snapshot, now, now, now.Add(snap.Lifetime))
+	s.tagged(out.AssetTag, now)
 	if falls := n.trust == protocol.Trusted && s.trust != protocol.Trusted; !falls && s.changed(&before) && !n.changes.Allow() {
 		// The history is kept for ever, so a node may not write it at will. A fall is never held back.
 		return nil, refuse(http.StatusTooManyRequests, "too-many", "the verdict on this node changes too often", "", "find out what makes it change; it is judged again in a while")

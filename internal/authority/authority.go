@@ -38,6 +38,7 @@ type Authority struct {
 	challenges *challenger
 	sessions   cipher.AEAD
 	results    *result.Key
+	tagKey     *ecdsa.PrivateKey // signs asset tags
 	jwks       []byte
 	metrics    *metrics
 
@@ -62,6 +63,7 @@ type Authority struct {
 	memory    *semaphore.Weighted // bytes of large Evidence
 	smallRoom *semaphore.Weighted // bytes of small Evidence
 	enrols    *rate.Limiter
+	waiting   atomic.Int64 // requests for news
 }
 
 // Dependencies are what New needs besides the configuration.
@@ -131,9 +133,12 @@ func (a *Authority) openKeys(ctx context.Context) error {
 	if a.sessions, err = newAEAD(session); err != nil {
 		return err
 	}
-	signer, err := resultKey(ctx, v)
+	signer, err := signingKey(ctx, v, "key.result")
 	if err != nil {
 		return fmt.Errorf("open the key of results: %w", err)
+	}
+	if a.tagKey, err = signingKey(ctx, v, "key.tag"); err != nil {
+		return fmt.Errorf("open the key of asset tags: %w", err)
 	}
 	if a.results, err = result.NewKey(signer); err != nil {
 		return err
@@ -142,8 +147,9 @@ func (a *Authority) openKeys(ctx context.Context) error {
 	return err
 }
 
-func resultKey(ctx context.Context, v *vault) (*ecdsa.PrivateKey, error) {
-	der, err := v.get(ctx, "key.result")
+// signingKey opens a key on P-256, made at the first start.
+func signingKey(ctx context.Context, v *vault, name string) (*ecdsa.PrivateKey, error) {
+	der, err := v.get(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
@@ -152,7 +158,7 @@ func resultKey(ctx context.Context, v *vault) (*ecdsa.PrivateKey, error) {
 		if der, err = x509.MarshalPKCS8PrivateKey(k); err != nil {
 			return nil, err
 		}
-		return k, v.put(ctx, map[string][]byte{"key.result": der})
+		return k, v.put(ctx, map[string][]byte{name: der})
 	}
 	if err != nil {
 		return nil, err
@@ -174,10 +180,23 @@ func (a *Authority) loadNodes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load the nodes: %w", err)
 	}
+	tags, err := a.store.Tags(ctx)
+	if err != nil {
+		return fmt.Errorf("load the asset tags: %w", err)
+	}
+	byName := make(map[string]*store.Tag, len(tags))
+	for i := range tags {
+		byName[tags[i].Node] = &tags[i]
+	}
 	for _, s := range nodes {
 		n, err := a.newNode(s)
 		if err != nil {
 			return err
+		}
+		if t := byName[n.name]; t != nil {
+			if n.tag, err = newTag(t); err != nil {
+				return err
+			}
 		}
 		a.nodes[n.name], a.byEK[n.ek] = n, n
 		if n.trust == protocol.Trusted {

@@ -90,7 +90,7 @@ func BenchmarkNodeMemory(b *testing.B) {
 			if keep[i], err = w.newNode(r); err != nil {
 				b.Fatal(err)
 			}
-			keep[i].set(n.current(), 1)
+			keep[i].set(n.current(), 1, w.clock.Now())
 			w.expiry.set(keep[i], w.clock.Now())
 		}
 		runtime.GC()

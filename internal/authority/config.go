@@ -40,6 +40,7 @@ type Limits struct {
 	PerNodeBurst     int      `json:"perNodeBurst"`     // and at once
 	Enrolments       float64  `json:"enrolments"`       // enrolment requests a second, all together
 	Connections      int      `json:"connections"`      // open at a time
+	Waiting          int      `json:"waiting"`          // nodes that wait for news at a time, each with a connection
 	Idle             Duration `json:"idle"`             // how long a connection stays open without a request
 }
 
@@ -71,7 +72,7 @@ func DefaultConfig() Config {
 		Listen: ":8443", Data: "/var/lib/aias",
 		CertificateLifetime: Duration(30 * 24 * time.Hour), ChallengeLifetime: Duration(10 * time.Minute),
 		Limits: Limits{
-			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000, Idle: Duration(10 * time.Second),
+			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000, Waiting: 1000, Idle: Duration(10 * time.Second),
 		},
 		Log: LogSettings{Format: "text", Level: "info"},
 	}
@@ -121,8 +122,8 @@ func (c *Config) complete() error {
 		bad("challengeLifetime %v: want 10s to 24h", l)
 	}
 	l := c.Limits
-	if l.Appraisals < 0 || l.EvidenceInFlight < 64<<20 || l.PerNode <= 0 || l.PerNodeBurst < 1 || l.Enrolments <= 0 || l.Connections < 1 || l.Idle < Duration(time.Second) {
-		bad("limits: all must be positive, evidenceInFlight at least 67108864, idle at least 1s")
+	if l.Appraisals < 0 || l.EvidenceInFlight < 64<<20 || l.PerNode <= 0 || l.PerNodeBurst < 1 || l.Enrolments <= 0 || l.Connections < 1 || l.Waiting < 0 || l.Idle < Duration(time.Second) {
+		bad("limits: all must be positive (waiting may be 0), evidenceInFlight at least 67108864, idle at least 1s")
 	}
 	if f := c.Log.Format; f != "text" && f != "json" {
 		bad("log.format %q: want text or json", f)

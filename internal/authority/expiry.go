@@ -182,4 +182,5 @@ func (s *state) silent(now time.Time) {
 		levels = append(levels, protocol.LevelInfo{Level: l.Level, Name: l.Name, Status: string(appraisal.Unknown), Reason: "no fresh evidence"})
 	}
 	s.levels = levels
+	s.tags = nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"touchstone.dev/touchstone/internal/assettag"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/store"
@@ -80,6 +81,9 @@ func (a *Authority) getVerdict(w http.ResponseWriter, r *http.Request, _ identit
 	}
 	if !out.Node.Expires.IsZero() && !a.now().Before(out.Node.Expires) {
 		out.Notes = append(out.Notes, "the verdict below is the last one and has expired: "+out.Node.Reason)
+	}
+	if n := &out.Node; len(n.Tags) > 0 && !n.TagsProven {
+		out.Notes = append(out.Notes, fmt.Sprintf("asset tags %s (serial %d) are not proven", assettag.Text(n.Tags), n.TagSerial))
 	}
 	return answer(w, out)
 }

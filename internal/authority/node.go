@@ -55,10 +55,14 @@ type node struct {
 	// machineFacts is the digest of those facts; nil when it is not known.
 	machineFacts []byte
 	verdict      *appraisal.Verdict // the one in the store; nil after a restart. Shared with other nodes.
+	tag          *tag               // nil when the node never had asset tags
+	tags         map[string]string  // that count in its result
+	news         chan struct{}      // closed when there are new tags; nil while nobody waits
 
 	limit   *rate.Limiter
 	changes *rate.Limiter // of the verdict, but for its falls
 	bodies  atomic.Int32  // Evidence that is being received (nodeBodies)
+	waits   atomic.Int32  // requests for news (nodeWaits)
 }
 
 // How often the verdict on a node may change, in the long run and at once. Its falls are not counted.
@@ -109,6 +113,8 @@ type state struct {
 	bad           bool
 	machine       result.Machine
 	machineFacts  []byte
+	tag           *tag
+	tags          map[string]string
 }
 
 // current returns where the node stands. The caller holds work.
@@ -116,17 +122,19 @@ func (n *node) current() state {
 	return state{
 		trust: n.trust, reason: n.reason, levels: n.levels, since: n.since, attested: n.attested, expires: n.expires,
 		checkpoint: n.checkpoint, snapshot: n.snapshot, list: n.list, bad: n.bad, machine: n.machine, machineFacts: n.machineFacts,
+		tag: n.tag, tags: n.tags,
 	}
 }
 
-// set makes s what others see. The caller holds work, and s is in the store.
-func (n *node) set(s state, watermark int64) {
+// set makes s what others see at time now. The caller holds work, and s is in the store.
+func (n *node) set(s state, watermark int64, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.trust, n.reason, n.levels, n.since, n.attested, n.expires = s.trust, s.reason, s.levels, s.since, s.attested, s.expires
 	n.checkpoint, n.snapshot, n.list, n.bad = s.checkpoint, s.snapshot, s.list, s.bad
 	n.machine, n.machineFacts = s.machine, s.machineFacts
 	n.watermark = max(n.watermark, watermark)
+	n.setTag(&s, now)
 }
 
 // record is s as the store keeps it.
@@ -173,6 +181,9 @@ func (n *node) view(now time.Time) protocol.Node {
 		Enrolled: n.enrolled, EKSHA256: hex.EncodeToString(n.ek[:]), EKCert: n.ekCert, AKName: n.akName, SoftwareTPM: n.software,
 		Agent: n.agent, Snapshot: n.snapshot, RebindUntil: n.rebindTill,
 	}
+	if t := n.tag; t != nil {
+		v.Tags, v.TagsProven, v.TagSerial = t.tags, t.proven, t.serial
+	}
 	if c := n.checkpoint; c != nil {
 		v.ResetCount, v.RestartCount, v.IMABytes = c.ResetCount, c.RestartCount, c.IMAOffset
 	}
@@ -185,7 +196,8 @@ func (a *Authority) challenge(n *node, resume bool) protocol.Challenge {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	nonce, expires := a.challenges.issue(n.name, a.now(), n.watermark)
-	c := protocol.Challenge{Nonce: nonce, Expires: expires, Quote: s.selections, Interval: max(1, int(s.Interval/time.Second))}
+	c := protocol.Challenge{Nonce: nonce, Expires: expires, Quote: s.selections, Interval: max(1, int(s.Interval/time.Second)),
+		AssetTag: n.tag.challenge()}
 	if p := n.checkpoint; p != nil && resume {
 		c.EventLogDigest, c.FactsDigest = p.LogDigest, p.FactsDigest
 		c.IMAOffset, c.ResetCount, c.RestartCount = p.IMAOffset, p.ResetCount, p.RestartCount

@@ -67,19 +67,10 @@ func (a *Authority) fresh(ctx context.Context, n *node, s *Snapshot) error {
 	if n.snapshot == "" || n.snapshot == s.Appraiser.Snapshot() {
 		return nil
 	}
-	doc, err := a.document(ctx, n, n.lastKind())
-	var key *tpm.Public
+	g, err := a.judgeKept(ctx, n, s, n.tag)
 	if err == nil {
-		// The key that made the Evidence: the same TPM may have enrolled with another one since.
-		key, err = tpm.ParsePublic(doc.AK)
-	}
-	if err == nil {
-		var out *verifier.Outcome
-		now := a.now()
-		out, err = a.appraise(ctx, s, doc, a.expect(ctx, doc.Nonce, key, nil, now))
-		if err == nil {
-			return a.concludeAgain(ctx, n, s, key, out, machineOf(doc.Facts), now)
-		}
+		g.st, g.cause, g.update = n.current(), protocol.CausePolicy, &store.Update{}
+		return a.concludeAgain(ctx, n, g)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -99,12 +90,40 @@ func (a *Authority) fresh(ctx context.Context, n *node, s *Snapshot) error {
 	return a.save(ctx, n, st, protocol.CausePolicy, &store.Update{}, signed)
 }
 
-// concludeAgain writes what a new snapshot makes of kept Evidence. The Evidence is as old as it was: a node that fell silent
-// gains nothing.
-func (a *Authority) concludeAgain(ctx context.Context, n *node, snap *Snapshot, key *tpm.Public, out *verifier.Outcome, machine result.Machine, now time.Time) error {
-	s := n.current()
-	s.machine, s.machineFacts = machine, nil
-	s.judged(out.Verdict, out.Snapshot, now, n.attested, n.attested.Add(snap.Lifetime))
+// judgeKept judges the last Evidence of a node again, whole, with a snapshot and asset tags; st, cause and update are left to the caller.
+func (a *Authority) judgeKept(ctx context.Context, n *node, s *Snapshot, t *tag) (*rejudged, error) {
+	doc, err := a.document(ctx, n, n.lastKind())
+	if err != nil {
+		return nil, err
+	}
+	g := &rejudged{snap: s, machine: machineOf(doc.Facts), now: a.now()}
+	if g.key, err = tpm.ParsePublic(doc.AK); err != nil {
+		return nil, err
+	}
+	exp := a.expect(ctx, doc.Nonce, g.key, nil, g.now)
+	exp.AssetTag = t.wanted(a, n, doc.Nonce, g.now)
+	g.out, err = a.appraise(ctx, s, doc, exp)
+	return g, err
+}
+
+// rejudged is kept Evidence that was judged again, on its way into the store.
+type rejudged struct {
+	st      state // to go on from
+	snap    *Snapshot
+	key     *tpm.Public // that made the Evidence: the same TPM may have enrolled with another one since
+	out     *verifier.Outcome
+	machine result.Machine
+	now     time.Time
+	cause   string
+	update  *store.Update
+}
+
+// concludeAgain writes what came of it. The Evidence is as old as it was: a node that fell silent gains nothing.
+func (a *Authority) concludeAgain(ctx context.Context, n *node, g *rejudged) error {
+	s, out, key, now := g.st, g.out, g.key, g.now
+	s.machine, s.machineFacts = g.machine, nil
+	s.judged(out.Verdict, out.Snapshot, now, n.attested, n.attested.Add(g.snap.Lifetime))
+	s.tags = out.AssetTag.Tags // whether they are proven now, the next Evidence tells
 	old := n.checkpoint
 	switch {
 	case !bytes.Equal(key.Name(), n.ak.Name()):
@@ -128,14 +147,14 @@ func (a *Authority) concludeAgain(ctx context.Context, n *node, snap *Snapshot, 
 	if err != nil {
 		return err
 	}
-	u := &store.Update{}
+	u := g.update
 	if err := a.putVerdict(n, u, out.Verdict); err != nil {
 		return err
 	}
 	if err := a.keepKind(ctx, n, &s, u); err != nil {
 		return err
 	}
-	if err := a.save(ctx, n, s, protocol.CausePolicy, u, signed); err != nil {
+	if err := a.save(ctx, n, s, g.cause, u, signed); err != nil {
 		return err
 	}
 	n.verdict = out.Verdict

@@ -58,6 +58,7 @@ func (a *Authority) routes() []route {
 		{http.MethodGet, protocol.PathChallenge, nodesOnly, a.getChallenge},
 		{http.MethodPost, protocol.PathAttest, nodesOnly, a.postAttest},
 		{http.MethodPost, protocol.PathRenew, nodesOnly, a.postRenew},
+		{http.MethodGet, protocol.PathNews, nodesOnly, a.getNews},
 
 		{http.MethodGet, protocol.PathResults, readers, a.getResults},
 		{http.MethodGet, protocol.PathNodes, readers, a.getNodes},
@@ -68,6 +69,9 @@ func (a *Authority) routes() []route {
 		{http.MethodGet, protocol.PathNodeLog, operators, a.getHistory},
 		{http.MethodGet, protocol.PathEvidence, operators, a.getEvidence},
 		{http.MethodPost, protocol.PathRebind, operators, a.postRebind},
+		{http.MethodGet, protocol.PathTags, readers, a.getTags},
+		{http.MethodPut, protocol.PathTags, controllers, a.putTags},
+		{http.MethodDelete, protocol.PathTags, controllers, a.deleteTags},
 		{http.MethodGet, protocol.PathHistory, operators, a.getHistory},
 		{http.MethodGet, protocol.PathEvents, operators, a.getEvents},
 		{http.MethodGet, protocol.PathTokens, operators, a.getTokens},

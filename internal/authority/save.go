@@ -23,6 +23,11 @@ func (a *Authority) save(ctx context.Context, n *node, s state, cause string, u 
 		return err
 	}
 	u.Node, u.State = n.id, record
+	if s.tag != before.tag {
+		if u.Tag, err = s.tag.row(n.name); err != nil {
+			return err
+		}
+	}
 	changed := s.changed(&before)
 	if changed {
 		u.Change = &store.Change{
@@ -32,7 +37,7 @@ func (a *Authority) save(ctx context.Context, n *node, s state, cause string, u 
 	if _, err := a.store.Save(ctx, u); err != nil {
 		return err
 	}
-	n.set(s, u.Challenge)
+	n.set(s, u.Challenge, a.now())
 	if s.trust == protocol.Trusted {
 		a.expiry.set(n, s.expires)
 	} else {
@@ -102,6 +107,7 @@ func (a *Authority) signResult(n *node, akName string, s *state, issued time.Tim
 		Node: n.name, AKName: akName, Trusted: s.trust == protocol.Trusted, Snapshot: s.snapshot, SoftwareTPM: n.software,
 		EKSHA256: hex.EncodeToString(n.ek[:]), Machine: s.machine,
 		ID: result.NewID(), Build: buildVersion, Issued: issued, Expires: s.expires, Levels: make([]result.Level, len(s.levels)),
+		Tags: s.tags,
 	}
 	for i, l := range s.levels {
 		r.Levels[i] = result.Level{Level: l.Level, Name: l.Name, Status: appraisal.Status(l.Status), Reason: l.Reason}

@@ -168,3 +168,21 @@ func (c *Client) JWKS(ctx context.Context) ([]byte, error) {
 func (c *Client) Ready(ctx context.Context) error {
 	return c.do(ctx, http.MethodGet, protocol.PathReady, nil, nil)
 }
+
+// Tags returns the asset tags of a node.
+func (c *Client) Tags(ctx context.Context, node string) (*protocol.TagState, error) {
+	out := &protocol.TagState{}
+	return out, c.do(ctx, http.MethodGet, at(protocol.PathTags, node), nil, out)
+}
+
+// SetTags gives a node other asset tags. They count when its TPM has certified that it holds them.
+func (c *Client) SetTags(ctx context.Context, node string, tags map[string]string) (*protocol.TagState, error) {
+	out := &protocol.TagState{}
+	return out, c.do(ctx, http.MethodPut, at(protocol.PathTags, node), protocol.TagRequest{Tags: tags}, out)
+}
+
+// ClearTags takes the asset tags of a node away.
+func (c *Client) ClearTags(ctx context.Context, node string) (*protocol.TagState, error) {
+	out := &protocol.TagState{}
+	return out, c.do(ctx, http.MethodDelete, at(protocol.PathTags, node), nil, out)
+}

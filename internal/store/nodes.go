@@ -107,6 +107,9 @@ func (t *txn) reenrol(out *Node, was Node) error {
 	out.ID, out.State = was.ID, was.State
 	if !bytes.Equal(out.AKPublic, was.AKPublic) {
 		out.State.Checkpoint = nil
+		if _, err := t.exec(`UPDATE tags SET proven = 0, reason = 'enrolled again with another attestation key' WHERE node = ? AND proven`, was.Name); err != nil {
+			return err
+		}
 	}
 	_, err := t.exec(`UPDATE nodes SET ek_cert = ?, software = ?, ak_public = ?, tls_key = ?, agent = ?, enrolled = ?, rebind_ek = NULL, rebind_until = 0 WHERE id = ?`,
 		out.EKCert, out.Software, out.AKPublic, out.TLSKey[:], out.Agent, micro(out.Enrolled), out.ID)
@@ -121,6 +124,9 @@ func (t *txn) replace(out, was *Node, now time.Time) (*Change, error) {
 	from := ""
 	if was != nil {
 		from = was.State.Trust
+		if err := t.forgetTags(was.Name); err != nil { // they were for the old TPM
+			return nil, err
+		}
 		if _, err := t.exec(`DELETE FROM nodes WHERE id = ?`, was.ID); err != nil {
 			return nil, err
 		}
@@ -157,6 +163,9 @@ func (t *txn) change(c *Change) error {
 // Delete removes a node and all that was kept of it; its history stays.
 func (s *SQLite) Delete(ctx context.Context, node int64, c *Change, act Act) error {
 	return s.write(ctx, false, func(t *txn) error {
+		if err := t.forgetTags(c.Node); err != nil {
+			return err
+		}
 		r, err := t.exec(`DELETE FROM nodes WHERE id = ?`, node)
 		if err := one(r, err, ErrNotFound); err != nil {
 			return err

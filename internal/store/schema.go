@@ -138,6 +138,20 @@ var migrations = []string{
 		DELETE FROM log_refs WHERE digest = OLD.facts AND evidence = OLD.id AND facts = 1;
 		DELETE FROM blobs WHERE digest IN (OLD.event_log, OLD.facts) AND NOT EXISTS (SELECT 1 FROM log_refs WHERE log_refs.digest = blobs.digest);
 	END;`,
+
+	// By name, not by node: serials go on counting when a node was removed and enrols again.
+	`CREATE TABLE tags (
+		node TEXT PRIMARY KEY,
+		serial INTEGER NOT NULL,
+		tags BLOB,
+		record BLOB,
+		issued INTEGER NOT NULL,
+		proven INTEGER NOT NULL,
+		since INTEGER NOT NULL,
+		reason TEXT NOT NULL,
+		earlier BLOB,
+		earlier_tags BLOB
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

@@ -21,6 +21,7 @@ var (
 	ErrToken     = errors.New("join token is unknown, used up or has expired") // or not for this node or EK
 	ErrNameTaken = errors.New("node name belongs to another TPM")
 	ErrTPMTaken  = errors.New("TPM is enrolled under another node name")
+	ErrSerial    = errors.New("asset tags with a newer serial exist")
 )
 
 // Node is an enrolled node: who it is.
@@ -110,6 +111,22 @@ type Update struct {
 	IMA       []byte
 	IMAOffset uint64
 	Change    *Change // nil when nothing changed
+	Tag       *Tag    // nil when the asset tags did not change
+	Act       *Act    // of the operator whose doing the step is; nil for all others
+}
+
+// Tag is what is known of the asset tags of a node name. It outlives the node: serials only count up.
+type Tag struct {
+	Node        string
+	Serial      uint64
+	Tags        []byte // JSON object of strings; nil when there are none (any more)
+	Record      []byte // signed, for the node's TPM; nil when there are none
+	Issued      time.Time
+	Proven      bool      // the TPM has certified Record
+	Since       time.Time // when that began to be so, or not to be so
+	Reason      string    // why it is not
+	Earlier     []byte    // record that was proven last before this one; nil when there is none
+	EarlierTags []byte    // JSON: what of it still holds
 }
 
 // Enrolment puts a node into the store, or its new keys when the same TPM enrols again.
@@ -179,6 +196,9 @@ type Store interface {
 	History(ctx context.Context, node string, limit int, before int64) ([]Change, error)
 	// HistoryAfter returns changes after an ID, oldest first.
 	HistoryAfter(ctx context.Context, after int64, limit int) ([]Change, error)
+
+	Tags(ctx context.Context) ([]Tag, error)
+	Tag(ctx context.Context, node string) (*Tag, error) // ErrNotFound
 
 	PutToken(ctx context.Context, t Token, act Act) error
 	Token(ctx context.Context, id string) (*Token, error)

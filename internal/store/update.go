@@ -45,6 +45,16 @@ func (s *SQLite) Save(ctx context.Context, u *Update) (int64, error) {
 		if err := t.ima(u, chunk); err != nil {
 			return err
 		}
+		if u.Tag != nil {
+			if err := t.tag(u.Tag); err != nil {
+				return err
+			}
+		}
+		if u.Act != nil {
+			if err := t.act(*u.Act); err != nil {
+				return err
+			}
+		}
 		if u.Change == nil {
 			return nil
 		}
