@@ -22,7 +22,7 @@ import (
 
 func (a *App) referenceCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "reference", Aliases: []string{"references"}, Short: "Reference Values: what a genuine worker may show"}
-	cmd.AddCommand(a.importCmd(), a.captureCmd(), a.referenceListCmd())
+	cmd.AddCommand(a.importCmd(), a.captureCmd(), a.unpackCmd(), a.referenceListCmd())
 	return cmd
 }
 
@@ -132,6 +132,25 @@ func (a *App) keep(folder string, sources []reference.Source) error {
 		}
 		fmt.Fprintln(w, a.Style.Dim("AIAS judges by what is in its own reference folder, after `touchstone reload`"))
 	})
+}
+
+func (a *App) unpackCmd() *cobra.Command {
+	var folder string
+	cmd := &cobra.Command{
+		Use:     "unpack",
+		Short:   "Add the sources of another reference folder, which comes as a tar archive on standard input",
+		Example: `  tar -C references -c . | kubectl --namespace touchstone exec -i aias-0 -- touchstone reference unpack`,
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			sources, err := reference.Unpack(a.In)
+			if err != nil {
+				return unreadable(err)
+			}
+			return a.keep(folder, sources)
+		},
+	}
+	referencesFlag(cmd, &folder)
+	return cmd
 }
 
 // contents says in a line what a source holds.

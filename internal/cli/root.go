@@ -92,7 +92,7 @@ func (a *App) Run(ctx context.Context, args []string) int {
 		exit = &exitError{code: ExitNotTrusted, err: err}
 	}
 	if exit.err != nil {
-		fmt.Fprintf(a.Err, "%s: %s\n", root.Name(), render.Clean(oneLine(exit.err.Error())))
+		fmt.Fprintf(a.Err, "%s: %s\n", programName(args[0]), render.Clean(oneLine(exit.err.Error())))
 	}
 	return exit.code
 }

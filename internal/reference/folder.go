@@ -64,7 +64,17 @@ func isSourceFile(name string) bool {
 
 // ReadSource reads one source file. Fields that the schema does not know are refused: they would be silently without effect.
 func ReadSource(path string) (*Source, error) {
-	b, err := readBounded(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readSource(path, f)
+}
+
+// readSource reads a source out of the file that path names.
+func readSource(path string, file io.Reader) (*Source, error) {
+	b, err := readBounded(path, file)
 	if err != nil {
 		return nil, err
 	}
@@ -80,13 +90,8 @@ func ReadSource(path string) (*Source, error) {
 	return &s, nil
 }
 
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := readAll(f, MaxSourceFile)
+func readBounded(path string, file io.Reader) ([]byte, error) {
+	b, err := readAll(file, MaxSourceFile)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
