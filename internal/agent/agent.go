@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"touchstone.dev/touchstone/internal/protocol"
@@ -18,6 +19,8 @@ type Link interface {
 	Challenge(ctx context.Context) (*protocol.Challenge, error)
 	Attest(ctx context.Context, document []byte) (*protocol.Attestation, error)
 	Renew(ctx context.Context, req *protocol.RenewRequest) (*protocol.Renewal, error)
+	// News waits at AIAS, for hold at most, and reports whether the worker should attest: its asset tag has another serial.
+	News(ctx context.Context, tag uint64, hold time.Duration) (bool, error)
 	Close()
 }
 
@@ -33,6 +36,7 @@ type Agent struct {
 	now       func() time.Time
 	ask       chan struct{}
 	watch     *watcher
+	tag       *nvTag
 	changed   time.Time // start of the last attestation for a change
 	wait      backoff
 	// Observe is called after every attestation, and Tap with each Evidence document before it is sent, when they are set before Run.
@@ -54,6 +58,7 @@ func New(cfg Config, host Host, open func() (TPM, error), log *slog.Logger) (*Ag
 		cfg: cfg, log: log, host: host, open: open, now: time.Now,
 		ask:   make(chan struct{}, 1),
 		watch: newWatcher(host, cfg.Watch),
+		tag:   newNVTag(cfg.NVTag, log),
 		wait:  backoff{initial: time.Duration(cfg.Backoff.Initial), max: time.Duration(cfg.Backoff.Max)},
 	}
 	a.dial = func(id *Identity, t TPM) (Link, error) { return Dial(&a.cfg, id, t) }
@@ -130,7 +135,7 @@ func (a *Agent) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &attester{node: id.Node, tpm: t, host: a.host, link: link, next: first, now: a.now, tap: a.Tap}
+	s := &attester{node: id.Node, tpm: t, host: a.host, link: link, next: first, now: a.now, tap: a.Tap, tag: a.tag}
 	defer func() { s.link.Close() }()
 	for why := TriggerStart; why != ""; {
 		if id, err = a.keepFresh(ctx, s, id); err != nil {
@@ -152,7 +157,7 @@ func (a *Agent) session(ctx context.Context) error {
 func (a *Agent) after(ctx context.Context, s *attester, r Report) (Trigger, error) {
 	if r.Err == nil {
 		a.wait.reset()
-		return a.waitForTrigger(ctx, r), nil
+		return a.waitForTrigger(ctx, s, r), nil
 	}
 	if errors.Is(r.Err, errTPM) || lostIdentity(r.Err) {
 		return "", r.Err
@@ -172,10 +177,22 @@ func lostIdentity(err error) bool {
 }
 
 // waitForTrigger waits for the first reason to attest again; "" when ctx ended.
-func (a *Agent) waitForTrigger(ctx context.Context, r Report) Trigger {
-	interval := time.Duration(r.Attestation.Next.Interval) * time.Second
-	timer := time.NewTimer(jitter(min(max(interval, minInterval), maxInterval), 0.1))
+func (a *Agent) waitForTrigger(ctx context.Context, s *attester, r Report) Trigger {
+	next := &r.Attestation.Next
+	interval := time.Duration(next.Interval) * time.Second
+	d := jitter(min(max(interval, minInterval), maxInterval), 0.1)
+	timer := time.NewTimer(d)
 	defer timer.Stop()
+	var listener sync.WaitGroup
+	defer listener.Wait()
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	news := make(chan struct{}, 1)
+	listener.Go(func() {
+		if listen(waiting, s.link, next.AssetTag, time.Duration(a.cfg.Timeout), d) {
+			news <- struct{}{}
+		}
+	})
 	select {
 	case <-ctx.Done():
 		return ""
@@ -183,13 +200,21 @@ func (a *Agent) waitForTrigger(ctx context.Context, r Report) Trigger {
 		return TriggerTimer
 	case <-a.ask:
 		return TriggerAsked
+	case <-news:
+		s.next = nil // it does not have the news
+		return a.spaced(ctx, TriggerTag)
 	case t := <-a.watch.changes:
-		if !sleep(ctx, max(0, time.Duration(a.cfg.Watch.MinGap)-a.now().Sub(a.changed))) {
-			return ""
-		}
-		a.changed = a.now()
-		return t
+		return a.spaced(ctx, t)
 	}
+}
+
+// spaced keeps the least time between two attestations for a change.
+func (a *Agent) spaced(ctx context.Context, t Trigger) Trigger {
+	if !sleep(ctx, max(0, time.Duration(a.cfg.Watch.MinGap)-a.now().Sub(a.changed))) {
+		return ""
+	}
+	a.changed = a.now()
+	return t
 }
 
 // Bounds on what AIAS can set as the interval.

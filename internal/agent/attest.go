@@ -45,6 +45,7 @@ type attester struct {
 	next *protocol.Challenge // nil: ask for one
 	now  func() time.Time
 	tap  func(document []byte)
+	tag  *nvTag
 }
 
 // attest does one attestation: challenge (when there is no good one from the answer before), Evidence, verdict.
@@ -68,6 +69,7 @@ func (a *attester) exchange(ctx context.Context, r *Report) (*protocol.Attestati
 		if err != nil {
 			return nil, err
 		}
+		doc.AssetTag = a.tag.answer(a.tpm, ch.AssetTag, ch.Nonce)
 		body, err := evidence.Encode(doc)
 		if err != nil {
 			return nil, fmt.Errorf("encode the Evidence: %w", err)

@@ -111,6 +111,14 @@ func (c *Client) Renew(ctx context.Context, req *protocol.RenewRequest) (*protoc
 	return out, c.json(ctx, http.MethodPost, protocol.PathRenew, req, out)
 }
 
+// News waits at AIAS, for hold at most, and reports whether the worker should attest.
+func (c *Client) News(ctx context.Context, tag uint64, hold time.Duration) (bool, error) {
+	path := fmt.Sprintf("%s?tag=%d&seconds=%d", protocol.PathNews, tag, int(hold/time.Second))
+	out := &protocol.News{}
+	err := c.json(ctx, http.MethodGet, path, nil, out)
+	return out.Attest, err
+}
+
 func (c *Client) json(ctx context.Context, method, path string, in, out any) error {
 	if in == nil {
 		return c.do(ctx, method, path, "", nil, out)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"touchstone.dev/touchstone/internal/assettag"
 )
 
 // Config is the configuration of the agent. The zero value is not usable; start from Defaults.
@@ -31,6 +33,8 @@ type Config struct {
 	TPM string `json:"tpm"`
 	// HostRoot is the folder under which the agent reads sys/kernel/security, proc and the rest.
 	HostRoot string `json:"hostRoot"`
+	// NVTag says where in the TPM the asset tag is kept that AIAS signs for it.
+	NVTag NVTagConfig `json:"nvTag"`
 	// Kubelet says where the keys of the worker's kubelet are.
 	Kubelet KubeletConfig `json:"kubelet"`
 	// AssetTags are what the operator says about this machine; they travel as a claimed fact.
@@ -94,6 +98,7 @@ func Defaults() Config {
 		TPM:        "/dev/tpmrm0",
 		HostRoot:   "/",
 		AssetTags:  map[string]string{},
+		NVTag:      NVTagConfig{Index: assettag.DefaultIndex},
 		Watch: WatchConfig{
 			Interval: Duration(250 * time.Millisecond),
 			Debounce: Duration(50 * time.Millisecond),
@@ -157,6 +162,8 @@ func (c *Config) Validate() error {
 	add(c.TPM == "", "tpm is not set: use /dev/tpmrm0, or unix:PATH for a software TPM")
 	add(c.HostRoot == "", "hostRoot is not set: use /")
 	add(len(c.AssetTags) > maxTags, "assetTags: %d are more than %d", len(c.AssetTags), maxTags)
+	add(c.NVTag.Index < assettag.FirstIndex || c.NVTag.Index > assettag.LastIndex, "nvTag.index %#08x: use one of the owner, %#08x to %#08x",
+		c.NVTag.Index, assettag.FirstIndex, assettag.LastIndex)
 	add(c.Watch.Interval < 0 || c.Watch.Debounce < 0 || c.Watch.MinGap < 0, "watch: no duration may be negative")
 	add(c.Backoff.Initial <= 0 || c.Backoff.Max < c.Backoff.Initial, "backoff: initial must be more than 0 and at most max")
 	add(c.Timeout <= 0, "timeout must be more than 0")

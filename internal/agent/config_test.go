@@ -39,6 +39,7 @@ func TestLoadConfigRefuses(t *testing.T) {
 		{"level", server + "logLevel: loud\n", "logLevel"},
 		{"format", server + "logFormat: xml\n", "logFormat"},
 		{"empty state", server + "stateDir: \"\"\n", "stateDir"},
+		{"index of the platform", server + "nvTag: {index: 0x01c00002}\n", "nvTag.index 0x01c00002"},
 		{"empty tpm", server + "tpm: \"\"\n", "tpm is not set"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

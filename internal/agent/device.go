@@ -3,8 +3,10 @@ package agent
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 
+	"touchstone.dev/touchstone/internal/assettag"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/tpm"
 	"touchstone.dev/touchstone/internal/tpm/device"
@@ -64,4 +66,23 @@ func (t *deviceTPM) Quote(nonce []byte, bank tpm.Alg, pcrs tpm.PCRSet) (evidence
 		return evidence.Quote{}, fmt.Errorf("the TPM gave %d quotes, want 1", len(quotes))
 	}
 	return quotes[0], nil
+}
+
+func (t *deviceTPM) StoreTag(index uint32, record, owner []byte) error {
+	return t.NVStore(index, assettag.Attributes, record, owner)
+}
+
+func (t *deviceTPM) RemoveTag(index uint32, owner []byte) error {
+	return t.NVDelete(index, assettag.Attributes, assettag.Size, owner)
+}
+
+func (t *deviceTPM) CertifyTag(index uint32, nonce []byte) (*evidence.NVCertificate, error) {
+	public, message, signature, err := t.NVCertify(t.ak, index, nonce)
+	if errors.Is(err, device.ErrNoIndex) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &evidence.NVCertificate{Public: public, Message: message, Signature: signature}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"touchstone.dev/touchstone/internal/assettag"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/tpm"
@@ -32,6 +33,11 @@ type fakeTPM struct {
 	fail   error
 	hang   chan struct{}
 	closed int
+
+	tag                    []byte // in NV index tagIndex
+	tagIndex               uint32
+	tagWrites, tagRemovals int
+	failTag                error
 }
 
 func newFakeTPM() *fakeTPM {
@@ -69,6 +75,28 @@ func (t *fakeTPM) Quote(nonce []byte, bank tpm.Alg, pcrs tpm.PCRSet) (evidence.Q
 	t.quotes++
 	msg, sig := t.soft.Quote(nonce, []*tpm.Bank{t.bank}, []tpm.Selection{{Alg: bank, PCRs: pcrs}}, softtpm.Clock{ResetCount: t.reset, Safe: true})
 	return evidence.Quote{Message: msg, Signature: sig}, nil
+}
+
+func (t *fakeTPM) StoreTag(index uint32, record, _ []byte) error {
+	if t.failTag != nil {
+		return t.failTag
+	}
+	t.tagIndex, t.tag, t.tagWrites = index, record, t.tagWrites+1
+	return nil
+}
+
+func (t *fakeTPM) RemoveTag(uint32, []byte) error {
+	t.tag, t.tagRemovals = nil, t.tagRemovals+1
+	return t.failTag
+}
+
+func (t *fakeTPM) CertifyTag(index uint32, nonce []byte) (*evidence.NVCertificate, error) {
+	if t.tag == nil {
+		return nil, nil
+	}
+	c := &evidence.NVCertificate{Public: softtpm.NVPublic(index, assettag.Attributes, len(t.tag))}
+	c.Message, c.Signature = t.soft.CertifyNV(c.Public, t.tag, nonce, softtpm.Clock{ResetCount: t.reset, Safe: true})
+	return c, nil
 }
 
 func (t *fakeTPM) Close() error { t.closed++; return nil }
@@ -124,6 +152,7 @@ type fakeLink struct {
 	challenges int
 	renewals   int
 	renewal    *protocol.Renewal
+	news       chan struct{} // closed: there are asset tags; nil: never
 }
 
 func (l *fakeLink) Challenge(context.Context) (*protocol.Challenge, error) {
@@ -164,6 +193,22 @@ func (l *fakeLink) Renew(context.Context, *protocol.RenewRequest) (*protocol.Ren
 		return nil, errors.New("no renewal today")
 	}
 	return l.renewal, nil
+}
+
+func (l *fakeLink) News(ctx context.Context, tag uint64, hold time.Duration) (bool, error) {
+	timer := time.NewTimer(hold)
+	defer timer.Stop()
+	news := l.news
+	if tag > 0 {
+		news = nil // it has them
+	}
+	select {
+	case <-news:
+		return true, nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false, ctx.Err()
 }
 
 func (l *fakeLink) Close() {}

@@ -25,6 +25,12 @@ type TPM interface {
 	Banks() ([]tpm.Alg, error)
 	// Quote quotes PCRs of one bank and reads their values.
 	Quote(nonce []byte, bank tpm.Alg, pcrs tpm.PCRSet) (evidence.Quote, error)
+	// StoreTag makes an NV index hold the record of an asset tag; owner is the authorization of the owner hierarchy.
+	StoreTag(index uint32, record, owner []byte) error
+	// RemoveTag removes the index, when it is one that StoreTag made.
+	RemoveTag(index uint32, owner []byte) error
+	// CertifyTag has the attestation key certify what the index holds; nil when it is not there or was never written.
+	CertifyTag(index uint32, nonce []byte) (*evidence.NVCertificate, error)
 	// Close gives the TPM back.
 	Close() error
 }

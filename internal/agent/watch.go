@@ -16,7 +16,8 @@ const (
 	TriggerIMA     Trigger = "ima-list"
 	TriggerModule  Trigger = "kernel-module"
 	TriggerKubelet Trigger = "kubelet-key"
-	TriggerAsked   Trigger = "asked" // SIGUSR1
+	TriggerTag     Trigger = "asset-tag" // AIAS has new ones
+	TriggerAsked   Trigger = "asked"     // SIGUSR1
 )
 
 // modulesEvery is after how many looks at the IMA count the list of modules is looked at too.

@@ -21,6 +21,7 @@ type worker struct {
 	log *slog.Logger
 
 	stop func() error // of the agent; nil when none runs
+	ask  func()       // makes it attest at once, as SIGUSR1 does
 
 	mu   sync.Mutex
 	last []byte // the last Evidence that was sent
@@ -78,6 +79,7 @@ func (w *worker) start(ctx context.Context) error {
 		}
 		done <- err
 	}()
+	w.ask = a.Ask
 	w.stop = func() error {
 		cancel()
 		return <-done
