@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -172,6 +173,11 @@ func clientCommand(o *options, role clientRole) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if out == "-" {
+				e := json.NewEncoder(cmd.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(b)
+			}
 			if err := authority.WriteBundle(b, out); err != nil {
 				return err
 			}
@@ -179,7 +185,7 @@ func clientCommand(o *options, role clientRole) *cobra.Command {
 			return nil
 		},
 	}
-	add.Flags().StringVar(&out, "out", role.command+".json", "`FILE` to write")
+	add.Flags().StringVar(&out, "out", role.command+".json", "`FILE` to write, - for standard output")
 	cmd := &cobra.Command{Use: role.command, Short: role.short}
 	cmd.AddCommand(add)
 	return cmd

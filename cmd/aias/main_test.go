@@ -186,4 +186,15 @@ func TestInitAndToken(t *testing.T) {
 	if _, err := operator.Open(bundle); err != nil {
 		t.Errorf("second operator's bundle: %v", err)
 	}
+	// To standard output, as through `kubectl exec`: the bundle and nothing else.
+	printed, err := command(t, "operator", "add", "third", "--config", config, "--address", "localhost:9443", "--out", "-").Output()
+	if err != nil || !strings.Contains(string(printed), `"https://localhost:9443"`) {
+		t.Errorf("aias operator add --out -: got %q, %v; want a bundle for localhost:9443", printed, err)
+	}
+	if err := os.WriteFile(bundle, printed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := operator.Open(bundle); err != nil {
+		t.Errorf("printed bundle: %v", err)
+	}
 }
