@@ -91,6 +91,9 @@ func (a *App) drawReport(w io.Writer, r *protocol.Report, v *appraisal.Verdict) 
 	n := &r.Node
 	a.Style.Field(w, 2, "attested", render.Age(n.Attested, a.Now()))
 	a.Style.Field(w, 2, "tpm", render.Clean(n.EKCert))
+	if tags := render.TagLine(n); tags != "" {
+		a.Style.Field(w, 2, "tags", render.Clean(tags))
+	}
 	a.Style.Field(w, 2, "judged by", render.Clean(n.Snapshot))
 }
 

@@ -76,9 +76,15 @@ func TestOnline(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
+	tagged := protocol.Node{Name: "w3", Trust: protocol.Trusted, Tags: map[string]string{"site": "muc", "country": "de"}, TagsProven: true, TagSerial: 4}
+	waiting := protocol.TagState{Node: "w3", Tags: map[string]string{"site": "muc"}, Serial: 5, Reason: "the node has not answered yet"}
 	node := protocol.Node{Name: "w1", Trust: protocol.Untrusted, Reason: "silent for 6m", Attested: now.Add(-6 * time.Minute)}
 	bundle := operated(t, map[string]any{
-		"GET /v1/nodes":            protocol.NodeList{Nodes: []protocol.Node{node}},
+		"GET /v1/nodes":            protocol.NodeList{Nodes: []protocol.Node{node, tagged}},
+		"GET /v1/nodes/w3/verdict": protocol.Report{Node: tagged, Verdict: verdict},
+		"PUT /v1/nodes/w3/tags":    waiting,
+		"GET /v1/nodes/w3/tags":    waiting,
+		"DELETE /v1/nodes/w3/tags": protocol.TagState{Node: "w3", Serial: 6},
 		"GET /v1/nodes/w1/verdict": protocol.Report{Node: node, Verdict: verdict, Notes: []string{"the verdict has expired"}},
 		"GET /v1/nodes/w2/verdict": protocol.Report{Node: protocol.Node{Name: "w2", Trust: protocol.Unknown}, Verdict: json.RawMessage("null")},
 		"GET /v1/history":          protocol.History{Changes: []protocol.Change{{Node: "w1", At: now, To: protocol.Untrusted, Cause: protocol.CauseExpiry, Reason: "silent"}}},
@@ -111,6 +117,16 @@ func TestOnline(t *testing.T) {
 		{[]string{"node", "rebind", "w1", "--ttl", "5m"}, 0, []string{"5m0s", "w1"}},
 		{[]string{"token", "list"}, 0, []string{"t1", "any"}},
 		{[]string{"token", "revoke", "t1"}, 0, []string{"t1 is revoked"}},
+		{[]string{"nodes"}, 0, []string{"w3", "country=de, site=muc"}},
+		{[]string{"why", "w3"}, 0, []string{"tags country=de, site=muc"}},
+		{[]string{"tag", "set", "w3", "site=muc"}, 0, []string{"w3", "5", "not yet", "site=muc", "has not answered"}},
+		{[]string{"tag", "set", "w3", "site=muc", "--wait", "300ms"}, 1, []string{"not proven after 300ms", "touchstone why w3"}},
+		{[]string{"tag", "set", "w3", "site"}, 2, []string{`"site" is no tag: want NAME=VALUE`}},
+		{[]string{"tag", "set", "w3", "site=a", "site=b"}, 2, []string{"twice"}},
+		{[]string{"tag", "set", "w3"}, 2, []string{"--help"}},
+		{[]string{"tag", "set", "w9", "site=muc"}, 1, []string{"no such node"}},
+		{[]string{"tag", "list"}, 0, []string{"w3", "4", "yes", "country=de, site=muc"}},
+		{[]string{"tag", "clear", "w3"}, 0, []string{"w3 has no asset tags"}},
 		{[]string{"ek", "list"}, 0, []string{"abcd", "rack 4"}},
 		{[]string{"ek", "allow", hash}, 0, []string{hash}},
 		{[]string{"ek", "allow", "nonsense"}, 2, []string{"neither 64 hexadecimal digits nor a file"}},

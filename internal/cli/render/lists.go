@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	"touchstone.dev/touchstone/internal/appraisal"
+	"touchstone.dev/touchstone/internal/assettag"
 	"touchstone.dev/touchstone/internal/protocol"
 )
 
@@ -60,4 +62,30 @@ func left(t, now time.Time) string {
 		return "over"
 	}
 	return Span(t.Sub(now))
+}
+
+// Tags draws the asset tags of nodes.
+func (s Style) Tags(w io.Writer, states []protocol.TagState) {
+	rows := make([]row, len(states))
+	for i := range states {
+		t := &states[i]
+		proven := cell{"yes", func(text string) string { return s.Status(appraisal.Pass, text) }}
+		if !t.Proven {
+			proven = cell{"not yet", func(text string) string { return s.Status(appraisal.Warn, text) }}
+		}
+		rows[i] = row{cells: []cell{plain(Clean(t.Node)), plain(strconv.FormatUint(t.Serial, 10)), proven, plain(Clean(assettag.Text(t.Tags)))}, note: s.below(t.Reason)}
+	}
+	s.list(w, "no worker has asset tags: give it some with `touchstone tag set NODE NAME=VALUE...`", []string{"node", "serial", "proven", "tags"}, rows)
+}
+
+// TagLine is the asset tags of a node in one line; "" when it has none.
+func TagLine(n *protocol.Node) string {
+	if len(n.Tags) == 0 {
+		return ""
+	}
+	text := assettag.Text(n.Tags)
+	if !n.TagsProven {
+		text += " (not proven)"
+	}
+	return text
 }

@@ -59,6 +59,8 @@ func (s Style) node(n *protocol.Node, now time.Time) row {
 	r.cells = append(r.cells, cell{strings.TrimSuffix(Age(n.Attested, now), " ago"), s.Dim})
 	if n.Trust != protocol.Trusted {
 		r.note = s.reason(n.Levels, n.Reason)
+	} else {
+		r.note = s.below(TagLine(n))
 	}
 	return r
 }

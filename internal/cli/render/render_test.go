@@ -93,6 +93,18 @@ func TestGolden(t *testing.T) {
 		{"tokens", plain, func(s Style, w io.Writer) {
 			s.Tokens(w, []protocol.Token{{ID: "t1", Left: 1, Expires: now.Add(time.Hour), Note: "rack 4"}, {ID: "t2", Node: "w", Expires: now}}, now)
 		}},
+		{"tags", plain, func(s Style, w io.Writer) {
+			s.Tags(w, []protocol.TagState{
+				{Node: "worker-1", Serial: 2, Proven: true, Tags: map[string]string{"site": "muc", "country": "de"}},
+				{Node: "worker-2", Serial: 7, Tags: map[string]string{"site": "ber"}, Reason: "the node has not answered a challenge with them yet"},
+			})
+		}},
+		{"nodes-tags", plain, func(s Style, w io.Writer) {
+			n := nodes()[:2]
+			n[0].Tags, n[0].TagsProven = map[string]string{"site": "muc", "country": "de"}, true
+			n[1].Tags = map[string]string{"site": "ber"}
+			s.Nodes(w, n, now)
+		}},
 		{"eks", plain, func(s Style, w io.Writer) {
 			s.EKs(w, []protocol.EK{{SHA256: strings.Repeat("0f", 32), File: true, Note: "a note"}})
 		}},
