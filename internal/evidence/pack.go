@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -75,6 +76,9 @@ func (d *Document) packAK(name string) error {
 	if err != nil || name == "" {
 		return err
 	}
+	if _, err := x509.ParsePKIXPublicKey(b); err == nil { // DER, as tpm2_readpublic -f der writes it
+		b = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: b})
+	}
 	if _, err := tpm.ParsePublic(b); err != nil {
 		return fmt.Errorf("attestation key %s: want TPM2B_PUBLIC, TPMT_PUBLIC or a PEM public key: %w", name, err)
 	}
@@ -121,7 +125,7 @@ func packQuote(message, signature, pcrs string, ak []byte) (*Quote, error) {
 	if b, err = readFile(signature, MaxStructure); err != nil {
 		return nil, err
 	}
-	if q.Signature, err = packSignature(b, ak); err != nil {
+	if q.Signature, err = packSignature(b, ak, q.Message, parsed); err != nil {
 		return nil, fmt.Errorf("quote signature %s: %w", signature, err)
 	}
 	if b, err = readFile(pcrs, maxPCRFile); err != nil {

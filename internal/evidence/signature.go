@@ -13,8 +13,9 @@ import (
 )
 
 // packSignature returns b as TPMT_SIGNATURE. What tpm2_quote writes with --format plain names neither scheme nor hash: they come from
-// the public area of the key, or are ECDSA and RSASSA with SHA-256, the defaults of tpm2-tools.
-func packSignature(b, ak []byte) ([]byte, error) {
+// the public area of the key. A PEM has none: then the hash is that of the PCR digest in the quote, which has the same (TPM 2.0 Part 3,
+// TPM2_Quote), and the scheme of an RSA key is the one by which the signature of message is valid.
+func packSignature(b, ak, message []byte, quote *tpm.Quote) ([]byte, error) {
 	_, err := tpm.ParseSignature(b)
 	if err == nil {
 		return b, nil
@@ -26,18 +27,28 @@ func packSignature(b, ak []byte) ([]byte, error) {
 	if kerr != nil {
 		return nil, kerr
 	}
-	plain, perr := fromPlain(b, key)
+	plain, perr := fromPlain(b, message, key, quote)
 	if perr != nil {
 		return nil, fmt.Errorf("neither TPMT_SIGNATURE (%w) nor a plain signature (%w)", err, perr)
 	}
 	return plain, nil
 }
 
-func fromPlain(b []byte, key *tpm.Public) ([]byte, error) {
-	hash := key.SchemeHash
-	if hash.Hash() == 0 {
-		hash = tpm.AlgSHA256
+// plainHash is the hash of a signature that does not name it.
+func plainHash(key *tpm.Public, quote *tpm.Quote) tpm.Alg {
+	if key.SchemeHash.Hash() != 0 {
+		return key.SchemeHash
 	}
+	for _, a := range []tpm.Alg{tpm.AlgSHA256, tpm.AlgSHA384, tpm.AlgSHA512} {
+		if quote != nil && len(quote.PCRDigest) == a.Size() {
+			return a
+		}
+	}
+	return tpm.AlgSHA256
+}
+
+func fromPlain(b, message []byte, key *tpm.Public, quote *tpm.Quote) ([]byte, error) {
+	hash := plainHash(key, quote)
 	head := func(scheme tpm.Alg) []byte {
 		return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, uint16(scheme)), uint16(hash))
 	}
@@ -49,11 +60,11 @@ func fromPlain(b []byte, key *tpm.Public) ([]byte, error) {
 		if len(b) != k.Size() {
 			return nil, fmt.Errorf("%d bytes for an RSA key of %d", len(b), k.Size())
 		}
-		scheme := tpm.AlgRSASSA
-		if key.SchemeAlg == tpm.AlgRSAPSS {
-			scheme = tpm.AlgRSAPSS
+		pss := sized(head(tpm.AlgRSAPSS), b)
+		if key.SchemeAlg == tpm.AlgRSAPSS || key.SchemeAlg != tpm.AlgRSASSA && valid(key, message, pss) {
+			return pss, nil
 		}
-		return sized(head(scheme), b), nil
+		return sized(head(tpm.AlgRSASSA), b), nil
 	case *ecdsa.PublicKey:
 		var rs struct{ R, S *big.Int }
 		if rest, err := asn1.Unmarshal(b, &rs); err != nil || len(rest) > 0 {
@@ -67,4 +78,9 @@ func fromPlain(b []byte, key *tpm.Public) ([]byte, error) {
 		return sized(out, rs.S.FillBytes(make([]byte, n))), nil
 	}
 	return nil, errors.New("key is neither RSA nor ECC")
+}
+
+func valid(key *tpm.Public, message, signature []byte) bool {
+	s, err := tpm.ParseSignature(signature)
+	return err == nil && key.Verify(message, s) == nil
 }

@@ -82,6 +82,8 @@ func (x *tools) key(name, kind, scheme string) {
 	x.run("tpm2_flushcontext -t")
 	x.run("tpm2_readpublic -c " + name + ".ctx -o " + name + ".tpmt -f tpmt")
 	x.run("tpm2_flushcontext -t")
+	x.run("tpm2_readpublic -c " + name + ".ctx -o " + name + ".der -f der")
+	x.run("tpm2_flushcontext -t")
 }
 
 func (x *tools) quote(args string) string {
@@ -108,6 +110,13 @@ func TestPackWhatToolsWrite(t *testing.T) {
 	x.quote("-c pss.ctx --scheme rsapss -l sha256:0,10 -m pss.msg -s pss.sig -o pss.pcr")
 	x.quote("-c rsa.ctx -l sha256:0,10 -m rsaplain.msg -s rsaplain.sig -f plain")
 	x.quote("-c ecc.ctx -l sha256:0,10 -m eccplain.msg -s eccplain.sig -f plain")
+	x.quote("-c pss.ctx --scheme rsapss -l sha256:0,10 -m pssplain.msg -s pssplain.sig -f plain")
+	x.run("tpm2_createak -C ek.ctx -c p384.ctx -G ecc384 -g sha384 -s ecdsa -u p384.pub")
+	x.run("tpm2_flushcontext -t")
+	x.run("tpm2_readpublic -c p384.ctx -o p384.pem -f pem")
+	x.run("tpm2_flushcontext -t")
+	x.run("tpm2_quote -q A1B2C3 -g sha384 -c p384.ctx -l sha256:0,10 -m p384.msg -s p384.sig -f plain")
+	x.run("tpm2_flushcontext -t")
 	x.quote("-c ecc.ctx -l sha1:0,10 -m sha1.msg -s sha1.sig")
 	x.quote("-c ecc.ctx -l sha256:0,10 -m sha256.msg -s sha256.sig")
 	x.write("read.yaml", x.run("tpm2_pcrread"))
@@ -125,9 +134,14 @@ func TestPackWhatToolsWrite(t *testing.T) {
 		{"tpm2_pcrread serialized", "ser", "read.ser", "ecc.pub"},
 		{"TPMT_PUBLIC", "ser", "ser.pcr", "ecc.tpmt"},
 		{"PEM", "ser", "ser.pcr", "ecc.pem"},
+		{"DER", "ser", "ser.pcr", "ecc.der"},
 		{"rsassa", "rsa", "rsa.pcr", "rsa.pub"},
 		{"rsapss", "pss", "pss.pcr", "pss.pub"},
 		{"rsa plain", "rsaplain", "rsa.pcr", "rsa.pub"},
+		{"rsa plain, PEM", "rsaplain", "rsa.pcr", "rsa.pem"},
+		{"rsapss plain, PEM", "pssplain", "rsa.pcr", "pss.pem"},
+		{"P-384 with SHA-384 plain, PEM", "p384", "rsa.pcr", "p384.pem"},
+		{"P-384 with SHA-384 plain", "p384", "rsa.pcr", "p384.pub"},
 		{"ecdsa plain", "eccplain", "read.yaml", "ecc.pub"},
 		{"ecdsa plain, PEM", "eccplain", "read.yaml", "ecc.pem"},
 		{"two quotes", "sha1 sha256", "read.yaml", "ecc.pub"},

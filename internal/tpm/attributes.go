@@ -22,6 +22,9 @@ const (
 	AttrRestricted          uint32 = 1 << 16 // signs only what the TPM made
 	AttrDecrypt             uint32 = 1 << 17
 	AttrSign                uint32 = 1 << 18
+
+	// reservedAttributes are 0 in each object of a TPM.
+	reservedAttributes uint32 = 1<<0 | 1<<3 | 0xf<<12 | 0xfff<<20
 )
 
 // AttributeError says that one attribute of a key is not as its role needs.

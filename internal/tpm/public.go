@@ -75,6 +75,9 @@ func (p *Public) decode(w *wire) {
 	p.Type = w.alg()
 	p.NameAlg = w.alg()
 	p.Attributes = w.u32()
+	if w.err == nil && p.Attributes&reservedAttributes != 0 {
+		w.fail(fmt.Errorf("%w: reserved attributes %#x, which no TPM sets", ErrMalformed, p.Attributes&reservedAttributes))
+	}
 	p.AuthPolicy = w.sized(maxDigest)
 	if w.err == nil && p.NameAlg.Hash() == 0 {
 		w.fail(fmt.Errorf("%w: name algorithm %v", ErrUnsupported, p.NameAlg))

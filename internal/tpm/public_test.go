@@ -90,6 +90,8 @@ func TestParsePublicRefuses(t *testing.T) {
 		{"TPMT with a byte too many", append(bytes.Clone(ecc), 0), tpm.ErrTrailing},
 		{"keyed hash object", at(readFile(t, "corpus/good/tpm/ak-ecc.pub"), 2, 0x00, 0x08), tpm.ErrUnsupported},
 		{"unknown name algorithm", at(ecc, 2, 0x00, 0x10), tpm.ErrUnsupported},
+		{"reserved attribute 0", at(ecc, 7, ecc[7]|1), tpm.ErrMalformed},
+		{"reserved attribute 29", at(ecc, 4, ecc[4]|0x20), tpm.ErrMalformed},
 		{"length bomb in the policy", at(ecc, 8, 0xff, 0xff), tpm.ErrMalformed},
 		{"unknown scheme", at(ecc, scheme, 0x12, 0x34), tpm.ErrUnsupported},
 		{"RSA scheme of a curve key", at(ecc, scheme, 0x00, 0x14), tpm.ErrUnsupported},

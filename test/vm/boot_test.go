@@ -100,7 +100,11 @@ func measure(t *testing.T, g *Guest) measured {
 	if err := res.State.CheckBootAggregate(map[tpm.Alg]*tpm.Bank{tpm.AlgSHA256: &m.pcrs}); err != nil {
 		t.Error(err)
 	}
-	res.Each(func(e *ima.Entry) { m.paths = append(m.paths, e.Path) })
+	res.Each(func(some []ima.Entry) {
+		for i := range some {
+			m.paths = append(m.paths, some[i].Path)
+		}
+	})
 	t.Logf("event log %d bytes, %d events; IMA list %q", len(raw), len(log.Events), m.paths)
 	return m
 }
