@@ -73,7 +73,11 @@ func (t *deviceTPM) StoreTag(index uint32, record, owner []byte) error {
 }
 
 func (t *deviceTPM) RemoveTag(index uint32, owner []byte) error {
-	return t.NVDelete(index, assettag.Attributes, assettag.Size, owner)
+	err := t.NVDelete(index, assettag.Attributes, assettag.Size, owner)
+	if errors.Is(err, device.ErrIndexTaken) {
+		return nil // StoreTag did not make it
+	}
+	return err
 }
 
 func (t *deviceTPM) CertifyTag(index uint32, nonce []byte) (*evidence.NVCertificate, error) {

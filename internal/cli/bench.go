@@ -65,6 +65,7 @@ captured boot); the nodes are removed from it afterwards. Exit code 0: every att
 	f.Float64Var(&o.Rate, "rate", 0, "attestations a second at most (default as fast as it goes)")
 	f.IntVar(&o.NewEntries, "new-entries", 0, "new known IMA entries that each attestation brings")
 	f.BoolVar(&o.Full, "full", false, "each attestation brings the whole logs")
+	f.BoolVar(&o.Tags, "tags", false, "each worker has asset tags, which its TPM certifies with each attestation")
 	f.BoolVar(&o.Warm, "warm", true, "one round of all workers before the measured part")
 	f.StringVar(&server, "server", "", "https `URL` of a running AIAS on this machine, instead of one of its own; needs --operator")
 	f.StringVar(&o.Program, "aias", "", "`PROGRAM` to start as AIAS (default: aias beside this program, else of the search path)")
@@ -144,6 +145,9 @@ func drawFleet(w io.Writer, r *fleet.Report) {
 	line("attestations", "%.0f a second: %d in %.1f s, %d trusted", r.Steady.PerSecond, r.Attestations, r.Steady.Seconds, r.Trusted)
 	for _, k := range slices.Sorted(maps.Keys(r.Errors)) {
 		line("", "%d failed: %s", r.Errors[k], k)
+	}
+	if r.Tags {
+		line("asset tags", "proven by %d of %d workers", r.Proven, r.Nodes)
 	}
 	l := r.Latency
 	line("latency", "median %.1f ms, 95%% %.1f ms, 99%% %.1f ms, longest %.1f ms", l.P50, l.P95, l.P99, l.Max)

@@ -33,6 +33,7 @@ type Options struct {
 	Rate        float64       // attestations a second at most; 0: as fast as it goes
 	NewEntries  int           // new IMA entries that each attestation brings
 	Full        bool          // each attestation brings whole logs
+	Tags        bool          // each node has asset tags, and certifies them with each attestation
 	Warm        bool          // one round of all nodes before the measured part, so that connections stand
 	// Program is the aias to start. With Operator set none is started, and the one of the bundle is used; it must be on loopback.
 	Program  string
@@ -92,7 +93,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	}
 	o.Connections = o.kept()
 	f := &fleet{Options: o, seed: make([]byte, 16)}
-	f.report.Nodes, f.report.Connections, f.report.InFlight, f.report.NewEntries, f.report.Full = o.Nodes, o.Connections, o.InFlight, o.NewEntries, o.Full
+	f.report.Nodes, f.report.Connections, f.report.InFlight, f.report.NewEntries, f.report.Full, f.report.Tags = o.Nodes, o.Connections, o.InFlight, o.NewEntries, o.Full, o.Tags
 	_, _ = rand.Read(f.seed) // never fails
 	if f.boot, err = readBoot(); err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	if err := f.connect(ctx); err != nil {
 		return nil, err
 	}
-	for _, part := range []func(context.Context) error{f.enrol, f.warm, f.steady} {
+	for _, part := range []func(context.Context) error{f.enrol, f.tag, f.warm, f.steady, f.proven} {
 		if err := part(ctx); err != nil {
 			return nil, err
 		}

@@ -93,6 +93,7 @@ func TestFleet(t *testing.T) {
 		"new entries": {func(o *Options) { o.NewEntries = 3 }, false},
 		"whole logs":  {func(o *Options) { o.Full = true }, false},
 		"reconnects":  {func(o *Options) { o.Connections = 5 }, true},
+		"tags":        {func(o *Options) { o.Tags = true }, false},
 		"idle":        {func(o *Options) { o.Idle, o.Rate, o.Duration = time.Second, 12, 3*time.Second }, true},
 		"cold, paced": {func(o *Options) { o.Warm, o.Rate = false, 200 }, true},
 	} {
@@ -112,6 +113,9 @@ func TestFleet(t *testing.T) {
 			}
 			if !r.OK || r.Trusted == 0 || r.Trusted != r.Attestations || len(r.Errors) != 0 {
 				t.Errorf("Run: got %d trusted of %d and errors %v, want all trusted", r.Trusted, r.Attestations, r.Errors)
+			}
+			if want := map[bool]int{true: 20}[o.Tags]; r.Proven != want {
+				t.Errorf("Run: got asset tags proven by %d nodes, want %d", r.Proven, want)
 			}
 			if (r.Opened > 0) != tc.opened || r.Resumed < r.Opened-o.Nodes {
 				t.Errorf("Run: got %d connections opened, %d with a resumed session, want any: %v", r.Opened, r.Resumed, tc.opened)

@@ -136,6 +136,7 @@ func (n *node) document(full bool) *evidence.Document {
 		Version: evidence.Version, Node: n.name, Nonce: c.Nonce,
 		Quotes: []evidence.Quote{{Message: msg, Signature: sig, PCRs: []evidence.PCRBank{{Alg: tpm.AlgSHA256, Values: values}}}},
 	}
+	d.AssetTag = n.certifyTag()
 	n.addLogs(d, full)
 	return d
 }

@@ -10,7 +10,9 @@ type Report struct {
 	InFlight     int            `json:"inFlight"`
 	NewEntries   int            `json:"newEntries,omitempty"`
 	Full         bool           `json:"full,omitempty"`
-	Attestations int            `json:"attestations"` // answered in the measured part
+	Tags         bool           `json:"tags,omitempty"`
+	Proven       int            `json:"proven,omitempty"` // nodes that have proven their asset tags at the end
+	Attestations int            `json:"attestations"`     // answered in the measured part
 	Trusted      int            `json:"trusted"`
 	Errors       map[string]int `json:"errors,omitempty"` // what was not trusted or not answered, by kind
 	Opened       int            `json:"opened"`           // connections in the measured part

@@ -25,6 +25,9 @@ func (s Style) Evidence(w io.Writer, title string, v *evidence.View, events, lis
 	field("log", logText(&v.EventLog))
 	field("ima", imaText(&v.IMA))
 	field("ek certs", Count(len(v.EKCerts), "certificate"))
+	if t := v.AssetTag; t != nil {
+		field("asset tag", tagText(t))
+	}
 	for _, f := range v.Facts {
 		text := strings.TrimSpace(f.Text)
 		if text == "" || strings.Contains(text, "\n") {
@@ -53,6 +56,13 @@ func quoteText(q *evidence.QuoteView) string {
 		parts = append(parts, "problem: "+q.Problem)
 	}
 	return strings.Join(parts, ", ")
+}
+
+func tagText(t *evidence.TagView) string {
+	if t.Problem != "" {
+		return strings.TrimSpace("NV index "+t.Index) + ", cannot be read: " + t.Problem
+	}
+	return fmt.Sprintf("NV index %s: serial %d, issued %s, for EK %s", t.Index, t.Serial, t.Issued, t.EKSHA256)
 }
 
 func logText(l *evidence.LogView) string {
