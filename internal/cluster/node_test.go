@@ -65,7 +65,6 @@ func TestTrustComesAndGoes(t *testing.T) {
 func TestBinding(t *testing.T) {
 	w := newWorld(t)
 	w.run()
-	ctx := context.Background()
 	w.node("w1")
 	w.aias.say(w.aias.trusted("w1"))
 	w.isTrusted("w1", true)
@@ -76,11 +75,7 @@ func TestBinding(t *testing.T) {
 	}
 	status := func(change func(*corev1.Node)) {
 		t.Helper()
-		n := w.get("w1")
-		change(n)
-		if err := w.Status().Update(ctx, n); err != nil {
-			t.Fatal(err)
-		}
+		w.report(w.get("w1"), change)
 	}
 	status(func(n *corev1.Node) { n.Status.NodeInfo.BootID = "another" })
 	code("Rebooted")

@@ -160,11 +160,18 @@ func (w *world) node(name string, change ...func(*corev1.Node)) *corev1.Node {
 	if err := w.Create(context.Background(), n); err != nil {
 		w.t.Fatal(err)
 	}
-	n.Status = status
-	if err := w.Status().Update(context.Background(), n); err != nil {
+	w.report(n, func(n *corev1.Node) { n.Status.NodeInfo = status.NodeInfo })
+	return n
+}
+
+// report changes the status of a node, as its kubelet does: without regard to what others wrote meanwhile.
+func (w *world) report(n *corev1.Node, change func(*corev1.Node)) {
+	w.t.Helper()
+	before := n.DeepCopy()
+	change(n)
+	if err := w.Status().Patch(context.Background(), n, client.MergeFrom(before)); err != nil {
 		w.t.Fatal(err)
 	}
-	return n
 }
 
 func (w *world) get(name string) *corev1.Node {
