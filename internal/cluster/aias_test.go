@@ -193,3 +193,34 @@ func (a *testAIAS) SetPolicy(_ context.Context, yaml []byte) (*protocol.Snapshot
 	a.policy, a.acts = yaml, append(a.acts, "policy")
 	return &protocol.Snapshot{ID: "s"}, nil
 }
+
+func (a *testAIAS) Tags(_ context.Context, node string) (*protocol.TagState, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return &protocol.TagState{Node: node, Tags: a.tags[node]}, nil
+}
+
+func (a *testAIAS) SetTags(_ context.Context, node string, tags map[string]string) (*protocol.TagState, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.refuse != nil {
+		return nil, a.refuse
+	}
+	a.tags[node], a.acts = tags, append(a.acts, "tags "+node)
+	return &protocol.TagState{Node: node, Tags: tags}, nil
+}
+
+func (a *testAIAS) ClearTags(_ context.Context, node string) (*protocol.TagState, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.tags, node)
+	a.acts = append(a.acts, "clear "+node)
+	return &protocol.TagState{Node: node}, nil
+}
+
+// tagsOf are the tags that AIAS has for a node.
+func (a *testAIAS) tagsOf(node string) map[string]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.tags[node])
+}

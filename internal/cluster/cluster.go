@@ -53,6 +53,7 @@ const (
 type AIAS interface {
 	feed.Source
 	carry.PolicyStore
+	carry.TagStore
 }
 
 // Options say how the controller runs.

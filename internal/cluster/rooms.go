@@ -2,12 +2,15 @@ package cluster
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,15 +40,16 @@ type rooms struct {
 	feed    *feed.Feed
 	board   *board.Board
 	metrics *metrics
+	proven  map[string]map[string]string // tags by node, as AIAS told last
 
 	nodes       *node.Reconciler
 	enforcement *enforcement.Reconciler
-	// bells of: nodes, evictions, the enforcement, counts of classes, joins, the policy.
-	node, evict, enforce, count, join, policy bell
+	// bells of: nodes, evictions, the enforcement, counts of classes, joins, the policy, tags.
+	node, evict, enforce, count, join, policy, tags bell
 }
 
 func newRooms(m manager.Manager, o *Options) (*rooms, error) {
-	r := &rooms{o: o, m: m, client: m.GetClient(), board: board.New(o.Now)}
+	r := &rooms{o: o, m: m, client: m.GetClient(), board: board.New(o.Now), proven: map[string]map[string]string{}}
 	r.feed = feed.New(feed.Options{Source: o.AIAS, Log: o.Log, Now: o.Now, Observe: func(outcome string) { r.metrics.observed(outcome) }})
 	var err error
 	if r.metrics, err = newMetrics(o.Registry, r.feed, r.board); err != nil {
@@ -73,8 +77,9 @@ func (r *rooms) open() error {
 		r.evict.ring(name, 0)
 		r.countClasses(name)
 	})
+	r.feed.OnChange(r.tagsOf)
 	r.board.OnOutcome(func() { r.enforce.ring(v1alpha1.EnforcementName, 0) })
-	for _, open := range []func() error{r.openNodes, r.openEnforcement, r.openEvictions, r.openCounts, r.openJoins, r.openPolicies} {
+	for _, open := range []func() error{r.openNodes, r.openEnforcement, r.openEvictions, r.openCounts, r.openJoins, r.openPolicies, r.openTags} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -88,6 +93,7 @@ func (r *rooms) lookAtAll() {
 		r.node.ring(e.Name, 0)
 	}
 	r.policy.ring(v1alpha1.PolicyName, 0)
+	r.tags.ring(allTags, settle)
 }
 
 // countClasses rings for the classes that a node has or had.
@@ -162,12 +168,24 @@ func (r *rooms) openEvictions() error {
 		}
 		return nodes
 	})
+	core, err := coreClient(r.m)
+	if err != nil {
+		return err
+	}
 	ofClass := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return r.requestsOfNodes(ctx) })
 	return r.build("evict", 4).Watches(&corev1.Pod{}, onNode).Watches(&corev1.Namespace{}, inNamespace).Watches(&v1alpha1.TrustClass{}, ofClass).
 		WatchesRawSource(r.evict.source()).
 		Complete(&evict.Reconciler{
-			Client: r.client, Board: r.board, Events: r.m.GetEventRecorder(fieldOwner), Log: r.o.Log, Now: r.o.Now, Ensure: r.enforcement.Ensure, Count: r.metrics.evicted,
+			Client: r.client, Core: core, Board: r.board, Events: r.m.GetEventRecorder(fieldOwner), Log: r.o.Log, Now: r.o.Now, Ensure: r.enforcement.Ensure, Count: r.metrics.evicted,
 		})
+}
+
+// coreClient is a plain client of the core group.
+func coreClient(m manager.Manager) (rest.Interface, error) {
+	c := rest.CopyConfig(m.GetConfig())
+	c.APIPath, c.GroupVersion = "/api", &corev1.SchemeGroupVersion
+	c.NegotiatedSerializer = serializer.NewCodecFactory(m.GetScheme()).WithoutConversion()
+	return rest.RESTClientForConfigAndClient(c, m.GetHTTPClient())
 }
 
 func (r *rooms) openCounts() error {
@@ -181,7 +199,7 @@ func (r *rooms) openJoins() error {
 	}
 	r.feed.OnChange(r.ringJoins)
 	return r.build("join", 2).For(&certificatesv1.CertificateSigningRequest{}).WatchesRawSource(r.join.source()).
-		Complete(&join.Reconciler{Client: r.client, Feed: r.feed, Log: r.o.Log, Now: r.o.Now, Wait: r.o.JoinWait, Count: r.metrics.joined})
+		Complete(&join.Reconciler{Client: r.client, Feed: r.feed, Log: r.o.Log, Now: r.o.Now, Ensure: r.enforcement.Ensure, Wait: r.o.JoinWait, Count: r.metrics.joined})
 }
 
 // ringJoins rings for the open requests of a node that AIAS has news of.
@@ -206,4 +224,41 @@ func (r *rooms) openPolicies() error {
 	}
 	return r.build("policy", 1).For(&v1alpha1.TrustPolicy{}).WatchesRawSource(r.policy.source()).
 		Complete(&carry.Policies{Client: r.client, AIAS: r.o.AIAS, Events: r.m.GetEventRecorder(fieldOwner), Log: r.o.Log, Count: r.metrics.carriedTo})
+}
+
+// allTags is the one name that is looked at for all AssetTags.
+const allTags = "all"
+
+// openTags lets every change of an AssetTag, and of what is proven, lead to one look at all of them.
+func (r *rooms) openTags() error {
+	if !r.o.CarryTags {
+		return nil
+	}
+	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: allTags}}}
+	})
+	return r.build("tags", 1).Watches(&v1alpha1.AssetTag{}, all).WatchesRawSource(r.tags.source()).Complete(&carry.Tags{
+		Client: r.client, AIAS: r.o.AIAS, Log: r.o.Log, Enrolled: r.feed.Nodes, Count: r.metrics.carriedTo, Proven: func(name string) map[string]string {
+			if e, ok := r.board.Get(name); ok && e.Verdict.Valid {
+				return e.Verdict.Result.Tags
+			}
+			return nil
+		},
+	})
+}
+
+// tagsOf rings when AIAS tells of a node that is new, or that proves other tags than before. It is called on the goroutine of the stream alone.
+func (r *rooms) tagsOf(_ context.Context, name string) {
+	said, _ := r.feed.Get(name)
+	var tags map[string]string
+	if said.Result != nil {
+		tags = said.Result.Tags
+	}
+	if before, known := r.proven[name]; known && maps.Equal(before, tags) {
+		return
+	}
+	if r.proven[name] = tags; said.Removed {
+		delete(r.proven, name)
+	}
+	r.tags.ring(allTags, settle)
 }

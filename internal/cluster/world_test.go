@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -19,6 +20,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -103,6 +105,19 @@ func (w *world) clear() {
 			w.t.Fatalf("clear %T: %v", o, err)
 		}
 	}
+	var tags v1alpha1.AssetTagList
+	if err := w.List(ctx, &tags); err != nil {
+		w.t.Fatal(err)
+	}
+	for i := range tags.Items { // no controller lets them go any more
+		at := &tags.Items[i]
+		if err := w.Patch(ctx, at, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))); client.IgnoreNotFound(err) != nil {
+			w.t.Fatal(err)
+		}
+		if err := w.Delete(ctx, at); client.IgnoreNotFound(err) != nil {
+			w.t.Fatal(err)
+		}
+	}
 	var pods corev1.PodList
 	if err := w.List(ctx, &pods); err != nil {
 		w.t.Fatal(err)
@@ -117,10 +132,11 @@ func (w *world) clear() {
 // run starts a controller; it returns how to stop it, which the end of the test does, too.
 func (w *world) run(change ...func(*Options)) (stop func()) {
 	w.t.Helper()
-	o := Options{Config: w.config, AIAS: w.aias, Log: w.log, Metrics: "0", Health: "0", Registry: prometheus.NewRegistry(), Join: true, JoinWait: 2 * time.Second, CarryPolicy: true}
+	o := Options{Config: w.config, AIAS: w.aias, Log: w.log, Metrics: "0", Health: "0", Registry: prometheus.NewRegistry(), Join: true, JoinWait: 2 * time.Second, CarryPolicy: true, CarryTags: true}
 	for _, f := range change {
 		f(&o)
 	}
+	ctrl.SetLogger(logr.FromSlogHandler(w.log.Handler()))
 	m, err := New(context.Background(), o)
 	if err != nil {
 		w.t.Fatal(err)

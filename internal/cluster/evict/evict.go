@@ -19,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,6 +35,9 @@ const NodeIndex = "spec.nodeName"
 // defaultGrace is that of a class that says none.
 const defaultGrace = 30 * time.Second
 
+// askTime is how long the API server may take for one eviction.
+const askTime = 5 * time.Second
+
 // Outcomes, for metrics.
 const (
 	Evicted = "evicted"
@@ -45,6 +49,9 @@ const (
 // Reconciler looks at the pods of one node.
 type Reconciler struct {
 	Client client.Client
+	// Core is a client of the core group. Evictions go through it, because the other one waits and repeats by itself when it is told to come again later, and
+	// all other pods of the node would wait, too.
+	Core   rest.Interface
 	Board  *board.Board
 	Events events.EventRecorder
 	Log    *slog.Logger
@@ -202,7 +209,7 @@ func (r *Reconciler) act(ctx context.Context, p *corev1.Pod, e *board.Entry, l *
 		ObjectMeta:    metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace},
 		DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: &s.seconds, Preconditions: metav1.NewUIDPreconditions(string(p.UID))},
 	}
-	switch err := r.Client.SubResource("eviction").Create(ctx, p, eviction); {
+	switch err := r.ask(ctx, eviction); {
 	case err == nil:
 		r.tell(p, e, l, Evicted, "evicted")
 		return l.since.Add(l.grace).Sub(r.Now()), nil
@@ -219,6 +226,11 @@ func (r *Reconciler) act(ctx context.Context, p *corev1.Pod, e *board.Entry, l *
 	default:
 		return 0, fmt.Errorf("evict pod %s/%s: %w", p.Namespace, p.Name, err)
 	}
+}
+
+// ask asks for an eviction, once.
+func (r *Reconciler) ask(ctx context.Context, e *policyv1.Eviction) error {
+	return r.Core.Post().Namespace(e.Namespace).Resource("pods").Name(e.Name).SubResource("eviction").MaxRetries(0).Timeout(askTime).Body(e).Do(ctx).Error()
 }
 
 func (r *Reconciler) tell(p *corev1.Pod, e *board.Entry, l *leave, outcome, what string) {

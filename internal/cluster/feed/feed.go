@@ -113,7 +113,9 @@ func (f *Feed) Connected() (bool, time.Time) {
 }
 
 // OnChange calls fn, on the goroutine of the stream, after each event about a node. To be called before Run.
-func (f *Feed) OnChange(fn func(ctx context.Context, node string)) { f.listeners = append(f.listeners, fn) }
+func (f *Feed) OnChange(fn func(ctx context.Context, node string)) {
+	f.listeners = append(f.listeners, fn)
+}
 
 // OnSync calls fn whenever a stream has told of all nodes. To be called before Run.
 func (f *Feed) OnSync(fn func()) { f.onSync = append(f.onSync, fn) }

@@ -41,6 +41,8 @@ type Reconciler struct {
 	Feed   *feed.Feed
 	Log    *slog.Logger
 	Now    func() time.Time
+	// Ensure is called before anything is decided: it waits a moment for AIAS when the controller has just started.
+	Ensure func(context.Context) error
 	// Wait is how long a request of a node that AIAS does not know, or of a key that its agent has not reported, is left open.
 	Wait time.Duration
 	// Count is told of each decision.
@@ -49,6 +51,9 @@ type Reconciler struct {
 
 // Reconcile decides on one request, or leaves it open for a while.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	if err := r.Ensure(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
 	var csr certificatesv1.CertificateSigningRequest
 	if err := r.Client.Get(ctx, req.NamespacedName, &csr); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
