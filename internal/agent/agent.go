@@ -179,6 +179,9 @@ func lostIdentity(err error) bool {
 // waitForTrigger waits for the first reason to attest again; "" when ctx ended.
 func (a *Agent) waitForTrigger(ctx context.Context, s *attester, r Report) Trigger {
 	next := &r.Attestation.Next
+	if a.tag.isNew(next.AssetTag) {
+		return a.spaced(ctx, TriggerTag)
+	}
 	interval := time.Duration(next.Interval) * time.Second
 	d := jitter(min(max(interval, minInterval), maxInterval), 0.1)
 	timer := time.NewTimer(d)

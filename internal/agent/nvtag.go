@@ -37,6 +37,7 @@ type nvTag struct {
 	log     *slog.Logger
 	writes  *rate.Limiter
 	removed uint64 // serial at which the index was removed
+	seen    uint64 // serial in the challenge that was answered last
 }
 
 func newNVTag(cfg NVTagConfig, log *slog.Logger) *nvTag {
@@ -50,6 +51,7 @@ func (k *nvTag) answer(t TPM, want *protocol.AssetTag, nonce []byte) *evidence.N
 	if k == nil || want == nil {
 		return nil
 	}
+	k.seen = want.Serial
 	if err := k.settle(t, want); err != nil {
 		k.log.Warn("the asset tag could not be written into the TPM: this worker shows none", "serial", want.Serial, "error", err)
 		return nil
@@ -63,6 +65,11 @@ func (k *nvTag) answer(t TPM, want *protocol.AssetTag, nonce []byte) *evidence.N
 		return nil
 	}
 	return cert
+}
+
+// isNew reports that a challenge brings a tag which this agent has not seen and is to write: that need not wait for the timer.
+func (k *nvTag) isNew(want *protocol.AssetTag) bool {
+	return want != nil && len(want.Record) > 0 && !want.Proven && want.Serial != k.seen
 }
 
 // settle brings the NV index to what AIAS wants.

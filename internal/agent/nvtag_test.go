@@ -166,3 +166,31 @@ func TestNewsOfTags(t *testing.T) {
 		t.Errorf("attestation: got trigger %s, NV index %#x", w.reports[1].Trigger, w.tpm.tagIndex)
 	}
 }
+
+// TestNewTagInTheAnswer: an agent that AIAS had no room for (news) learns of tags in an answer, and attests again at once, but once only.
+func TestNewTagInTheAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Watch.MinGap = 0
+	record := testRecord(t, 5)
+	w.link.next = func(n int) (*protocol.Attestation, error) {
+		if n == 1 {
+			w.link.challenge.AssetTag = &protocol.AssetTag{Serial: 5, Record: record} // and it is never proven
+		}
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	for w.link.count() < 2 && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond)
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := w.link.count(); n != 2 || w.reports[1].Trigger != TriggerTag || w.link.docs[1].AssetTag == nil {
+		t.Errorf("attestations: got %d, want a second one with a certificate, at once", n)
+	}
+}
