@@ -107,7 +107,7 @@ func (t *txn) reenrol(out *Node, was Node) error {
 	out.ID, out.State = was.ID, was.State
 	if !bytes.Equal(out.AKPublic, was.AKPublic) {
 		out.State.Checkpoint = nil
-		if _, err := t.exec(`UPDATE tags SET proven = 0, reason = 'enrolled again with another attestation key' WHERE node = ? AND proven`, was.Name); err != nil {
+		if _, err := t.exec(`UPDATE tags SET proven = 0, since = ?, reason = 'enrolled again with another attestation key' WHERE node = ? AND proven`, micro(out.Enrolled), was.Name); err != nil {
 			return err
 		}
 	}

@@ -70,11 +70,11 @@ func TestTagsAfterEnrolment(t *testing.T) {
 		t.Errorf("Tag after enrolment with the same keys: got %+v, %v, want it as it was", got, err)
 	}
 	e := enrolment("a", 1)
-	e.Node.AKPublic = []byte{9}
+	e.Node.AKPublic, e.Node.Enrolled = []byte{9}, now.Add(time.Hour)
 	if _, _, err := s.Enrol(ctx, e); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Tag(ctx, "a"); err != nil || got.Proven || got.Record == nil || got.Reason == "" {
+	if got, err := s.Tag(ctx, "a"); err != nil || got.Proven || got.Record == nil || got.Reason == "" || !got.Since.Equal(now.Add(time.Hour)) {
 		t.Errorf("Tag after enrolment with another attestation key: got %+v, %v, want it not proven", got, err)
 	}
 	if err := s.Rebind(ctx, n.ID, nil, now.Add(time.Minute), Act{At: now}); err != nil {
