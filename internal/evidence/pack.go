@@ -135,10 +135,23 @@ func packQuote(message, signature, pcrs string, ak []byte) (*Quote, error) {
 	if parsed != nil {
 		selections = parsed.Selections
 	}
-	if q.PCRs, err = ParsePCRs(b, selections); err != nil {
+	q.PCRs, err = ParsePCRs(b, selections)
+	if errors.Is(err, errNoValues) && parsed != nil && selectsNone(selections) {
+		err = nil // a quote over no PCR, as of a TPM without the bank that was asked for: it says nothing, which is for the Verifier to say
+	}
+	if err != nil {
 		return nil, fmt.Errorf("PCR values %s: %w", pcrs, err)
 	}
 	return &q, nil
+}
+
+func selectsNone(selections []tpm.Selection) bool {
+	for _, s := range selections {
+		if s.PCRs != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // unsized takes the size off a TPM2B_ATTEST. A TPMS_ATTEST begins with 0xff, which no size of a quote does.

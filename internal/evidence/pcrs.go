@@ -16,6 +16,8 @@ import (
 // maxPCRFile bounds a file of PCR values: all banks as text.
 const maxPCRFile = 64 << 10
 
+var errNoValues = errors.New("no values found: want the file of tpm2_quote --pcr or tpm2_pcrread --output, what tpm2_pcrread prints, or JSON")
+
 // ParsePCRs reads PCR values in any form that people have them in: the files of tpm2_quote --pcr and tpm2_pcrread --output
 // (serialized, or plain values, which only make sense with the selections of the quote), what tpm2_pcrread prints, or JSON,
 // {"sha256":{"0":"hex"}} or {"0":"hex"} with the bank told by the length. Banks that Touchstone does not know are left out.
@@ -41,7 +43,7 @@ func ParsePCRs(b []byte, selections []tpm.Selection) ([]PCRBank, error) {
 		return nil, err
 	}
 	if len(p) == 0 {
-		return nil, errors.New("no values found: want the file of tpm2_quote --pcr or tpm2_pcrread --output, what tpm2_pcrread prints, or JSON")
+		return nil, errNoValues
 	}
 	var out []PCRBank
 	for _, alg := range slices.Sorted(maps.Keys(p)) {
