@@ -36,7 +36,7 @@ type options struct {
 func (o *options) flags(f *pflag.FlagSet) {
 	c := &o.cluster
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "`FILE` to reach the API server with; default: as a pod of the cluster")
-	f.StringVar(&o.bundle, "operator", "", "`FILE` with a client certificate for AIAS (aias operator NAME --role relying-party); instead of the next three")
+	f.StringVar(&o.bundle, "operator", "", "`FILE` with a client certificate for AIAS (aias controller add NAME); instead of the next three")
 	f.StringVar(&o.access.Server, "aias", "", "`URL` of AIAS (https://aias.touchstone.svc:8443)")
 	f.StringVar(&o.access.CAFile, "aias-ca", "/var/run/aias/ca.crt", "`FILE` with the root certificate of AIAS (ConfigMap aias-ca), read again as it changes")
 	f.StringVar(&o.access.TokenFile, "aias-token", "/var/run/secrets/aias/token", "`FILE` with a token of the service account for the audience aias, read again as it changes")
@@ -49,7 +49,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.DurationVar(&c.JoinWait, "join-wait", 5*time.Minute, "how long a request of a node that has not attested yet stays open")
 	f.BoolVar(&c.CarryPolicy, "carry-policy", true, "bring the TrustPolicy named default to AIAS")
 	f.BoolVar(&c.CarryTags, "carry-tags", true, "bring AssetTags to AIAS")
-	f.BoolVar(&c.ISecL, "isecl-compat", false, "write the labels, annotation, taint and HostAttributesCrd of Intel SecL-DC, too")
+	f.BoolVar(&c.ISecL, "isecl-compat", false, "write the labels, annotation and taint of Intel SecL-DC, too")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "json", "json or text")
 }
