@@ -1,7 +1,7 @@
 # Touchstone. Every target installs what it needs (Debian 12) and says so; see scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build images test race lint bench fuzz e2e-vm clean
+.PHONY: help demo build images test race lint bench fuzz e2e-vm e2e-cluster clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ fuzz: ## every fuzz target for FUZZTIME=10s each
 
 e2e-vm: ## boot virtual machines with Secure Boot and a TPM, and judge them
 	@CGO_ENABLED=0 scripts/go test -count=1 -v -p 1 -timeout 60m -tags vm ./test/vm/...
+
+e2e-cluster: ## a real Kubernetes with workers that have a TPM each, and the scenarios on it (RUN=TestS1, E2E_KEEP=1: keep it)
+	@CGO_ENABLED=0 scripts/go test -count=1 -v -p 1 -timeout 90m -tags cluster -run '$(or $(RUN),.)' ./test/cluster
 
 clean: ## remove bin/ and .cache/
 	@rm -rf bin .cache

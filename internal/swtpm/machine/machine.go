@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"touchstone.dev/touchstone/internal/ima"
 	"touchstone.dev/touchstone/internal/swtpm"
@@ -38,6 +39,9 @@ func New(dir, name, ekCA string) *Machine {
 
 // Address returns the address of the TPM for device.Open. The machine must have booted.
 func (m *Machine) Address() string { return m.tpm.Address() }
+
+// Socket returns the path of the TPM's socket. The machine must have booted.
+func (m *Machine) Socket() string { return strings.TrimPrefix(m.Address(), "unix:") }
 
 // Boot resets the TPM when it has run before, measures into it what the boot measures, and lays out the files. The TPM runs until
 // Close, or until the ctx of the first Boot ends.

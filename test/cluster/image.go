@@ -1,0 +1,110 @@
+package cluster
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// Images that every worker has. No registry is asked: pods use them with imagePullPolicy Never.
+const (
+	PauseImage   = "cluster.test/pause:1"
+	BusyboxImage = "cluster.test/busybox:1"
+)
+
+const busybox = "/bin/busybox" // static: Debian's busybox-static
+
+// applets are the commands of the busybox image.
+var applets = []string{"sh", "sleep", "cat", "ls", "ps", "id", "echo", "nc", "httpd", "ip", "ping", "true", "false", "env", "grep", "mount"}
+
+// writeImages writes the archive of our own images.
+func writeImages(file string) error {
+	layer, err := busyboxLayer()
+	if err != nil {
+		return err
+	}
+	base, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return err
+	}
+	images := map[name.Tag]v1.Image{}
+	for tag, entry := range map[string][]string{PauseImage: {busybox, "sleep", "999999999"}, BusyboxImage: {"/bin/sh"}} {
+		file, err := base.ConfigFile()
+		if err != nil {
+			return err
+		}
+		file = file.DeepCopy()
+		file.OS, file.Architecture, file.Config = "linux", runtime.GOARCH, v1.Config{Entrypoint: entry, Env: []string{"PATH=/bin"}}
+		image, err := mutate.ConfigFile(base, file)
+		if err != nil {
+			return err
+		}
+		t, err := name.NewTag(tag)
+		if err != nil {
+			return err
+		}
+		images[t] = image
+	}
+	return tarball.MultiWriteToFile(file, images)
+}
+
+func busyboxLayer() (v1.Layer, error) {
+	program, err := os.ReadFile(busybox)
+	if err != nil {
+		return nil, fmt.Errorf("read the static busybox: %w", err)
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	add := func(h tar.Header, data []byte) {
+		h.Size = int64(len(data))
+		if err == nil {
+			err = w.WriteHeader(&h)
+		}
+		if err == nil {
+			_, err = w.Write(data)
+		}
+	}
+	for _, dir := range []string{"bin/", "tmp/", "etc/", "www/"} {
+		add(tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}, nil)
+	}
+	add(tar.Header{Typeflag: tar.TypeReg, Name: busybox[1:], Mode: 0o755}, program)
+	for _, a := range applets {
+		add(tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + a, Linkname: "busybox"}, nil)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+}
+
+// Import gives the worker the images in an archive.
+func (w *Worker) Import(ctx context.Context, archive string) error {
+	_, err := w.Run(ctx, "ctr", "-n", "k8s.io", "images", "import", archive)
+	return err
+}
+
+// importOwn gives the worker our own images, unless its disk has them.
+func (w *Worker) importOwn(ctx context.Context) error {
+	mark := w.file("imported")
+	if _, err := os.Stat(mark); err == nil {
+		return nil
+	}
+	if err := w.Import(ctx, filepath.Join(w.c.dir, "images.tar")); err != nil {
+		return err
+	}
+	return os.WriteFile(mark, nil, 0o600)
+}
