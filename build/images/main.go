@@ -58,8 +58,10 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(*out, "values.yaml"), values, 0o644); err != nil { //nolint:gosec // images are for everyone
-		return err
+	for name, content := range map[string][]byte{"values.yaml": values, "programs.sha256": imagebuild.References(built)} {
+		if err := os.WriteFile(filepath.Join(*out, name), content, 0o644); err != nil { //nolint:gosec // images are for everyone
+			return err
+		}
 	}
 	for _, b := range built {
 		digest, err := b.Index.Digest()
@@ -68,7 +70,6 @@ func run(ctx context.Context) error {
 		}
 		fmt.Printf("%s/%s:%s  %s\n", *repository, b.Spec.Name, *version, digest)
 	}
-	fmt.Printf("OCI layout %s, docker archives %s, chart values %s\n",
-		filepath.Join(*out, "oci"), filepath.Join(*out, "*.tar"), filepath.Join(*out, "values.yaml"))
+	fmt.Printf("in %s: OCI layout oci, docker archives *.tar, chart values values.yaml, reference list programs.sha256\n", *out)
 	return nil
 }

@@ -3,6 +3,8 @@ package imagebuild
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"os"
@@ -126,6 +128,8 @@ type Built struct {
 	Spec   Spec
 	Index  v1.ImageIndex
 	Images map[string]v1.Image // by architecture
+	// Digests of the programs by architecture and path in the image: SHA-256, hexadecimal.
+	Digests map[string]map[string]string
 }
 
 // Build makes all images for the architectures.
@@ -134,7 +138,7 @@ func (s Source) Build(ctx context.Context, specs []Spec, architectures []string)
 	built := make([]Built, len(specs))
 	for i, spec := range specs {
 		names = append(names, spec.Programs...)
-		built[i] = Built{Spec: spec, Images: map[string]v1.Image{}}
+		built[i] = Built{Spec: spec, Images: map[string]v1.Image{}, Digests: map[string]map[string]string{}}
 	}
 	for _, arch := range architectures {
 		programs, err := s.Programs(ctx, arch, names)
@@ -145,6 +149,7 @@ func (s Source) Build(ctx context.Context, specs []Spec, architectures []string)
 			if b.Images[arch], err = s.Image(b.Spec, arch, programs); err != nil {
 				return nil, err
 			}
+			b.Digests[arch] = digests(b.Spec, programs)
 		}
 	}
 	for i := range built {
@@ -161,4 +166,14 @@ func index(images map[string]v1.Image) v1.ImageIndex {
 			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
 	}
 	return list
+}
+
+// digests of the programs of an image by path.
+func digests(spec Spec, programs map[string][]byte) map[string]string {
+	out := map[string]string{}
+	for _, name := range spec.Programs {
+		sum := sha256.Sum256(programs[name])
+		out["/usr/bin/"+name] = hex.EncodeToString(sum[:])
+	}
+	return out
 }

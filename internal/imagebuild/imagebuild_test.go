@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -267,6 +268,7 @@ func TestReproducible(t *testing.T) {
 	elsewhere := copySource(t)
 	var digests []string
 	var img v1.Image
+	var list []byte
 	for _, dir := range []string{root, elsewhere} {
 		built, err := Source{Root: dir, Version: "v7.7.7-test"}.Build(context.Background(), []Spec{spec}, []string{"amd64"})
 		if err != nil {
@@ -276,13 +278,20 @@ func TestReproducible(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		digests, img = append(digests, d.String()), built[0].Images["amd64"]
+		digests, img, list = append(digests, d.String()), built[0].Images["amd64"], References(built)
 	}
 	if digests[0] != digests[1] {
 		t.Errorf("digests of the same source in two folders: %q", digests)
 	}
 	rootfs := unpack(t, img)
 	for _, prog := range spec.Programs {
+		b, err := os.ReadFile(filepath.Join(rootfs, "usr/bin", prog))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line := fmt.Sprintf("%x  /usr/bin/%s\n", sha256.Sum256(b), prog); !bytes.Contains(list, []byte(line)) {
+			t.Errorf("the list for references does not have %q:\n%s", line, list)
+		}
 		cmd := exec.Command("/usr/bin/"+prog, "--version")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: rootfs, Credential: &syscall.Credential{Uid: nonroot, Gid: nonroot}}
 		cmd.Dir = "/"

@@ -1,7 +1,10 @@
 package imagebuild
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
+	"slices"
 
 	"sigs.k8s.io/yaml"
 )
@@ -26,4 +29,17 @@ func Values(repository, version string, built []Built, digests bool) ([]byte, er
 		return nil, err
 	}
 	return append([]byte("# Written by `make images`: helm install -f this file.\n"), text...), nil
+}
+
+// References lists the programs in the images as sha256sum does, for `touchstone reference import`: the workers' IMA measures them like all others.
+func References(built []Built) []byte {
+	var b bytes.Buffer
+	for _, i := range built {
+		for _, arch := range slices.Sorted(maps.Keys(i.Digests)) {
+			for _, path := range slices.Sorted(maps.Keys(i.Digests[arch])) {
+				fmt.Fprintf(&b, "%s  %s\n", i.Digests[arch][path], path)
+			}
+		}
+	}
+	return b.Bytes()
 }
