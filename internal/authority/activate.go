@@ -160,7 +160,11 @@ func (a *Authority) bind(ctx context.Context, e store.Enrolment) (*node, error) 
 	if n.tag, err = a.loadTag(ctx, n.name); err != nil {
 		return nil, err
 	}
-	a.feed.step(protocol.NodeResult{Node: n.name, Trust: n.trust, Reason: n.reason}, func() { a.put(n, old) })
+	signed, err := a.storedResult(ctx, n) // the same TPM goes on with what it had
+	if err != nil {
+		return nil, err
+	}
+	a.feed.step(protocol.NodeResult{Node: n.name, Result: signed, Trust: n.trust, Reason: n.reason}, func() { a.put(n, old) })
 	a.log.Info("node enrolled", "node", n.name, "ek", hex.EncodeToString(n.ek[:]), "recognised", n.ekCert, "softwareTPM", n.software)
 	if n.software {
 		a.log.Warn("this node's TPM is a program: softwareTPMRoots vouch for it", "node", n.name)

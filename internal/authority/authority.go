@@ -58,6 +58,7 @@ type Authority struct {
 	expiry    *expiry
 	changes   *broadcast
 	feed      *feed
+	cluster   *cluster // nil: none
 	crew      *crew
 	cpu       *semaphore.Weighted // appraisals
 	memory    *semaphore.Weighted // bytes of large Evidence
@@ -95,6 +96,10 @@ func New(ctx context.Context, cfg Config, d Dependencies) (*Authority, error) {
 		enrols: rate.NewLimiter(rate.Limit(cfg.Limits.Enrolments), max(50, int(cfg.Limits.Enrolments))),
 	}
 	a.metrics = newMetrics(a)
+	var err error
+	if a.cluster, err = openCluster(&cfg.Kubernetes, d.Now); err != nil {
+		return nil, err
+	}
 	if err := a.openKeys(ctx); err != nil {
 		return nil, err
 	}

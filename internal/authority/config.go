@@ -28,6 +28,7 @@ type Config struct {
 	SoftwareTPMRoots    string      `json:"softwareTPMRoots"`
 	CertificateLifetime Duration    `json:"certificateLifetime"`
 	ChallengeLifetime   Duration    `json:"challengeLifetime"`
+	Kubernetes          Kubernetes  `json:"kubernetes"`
 	Limits              Limits      `json:"limits"`
 	Log                 LogSettings `json:"log"`
 }
@@ -71,6 +72,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen: ":8443", Data: "/var/lib/aias",
 		CertificateLifetime: Duration(30 * 24 * time.Hour), ChallengeLifetime: Duration(10 * time.Minute),
+		Kubernetes: Kubernetes{Audience: "aias", Controllers: []string{}, RelyingParties: []string{}, Agents: []string{}},
 		Limits: Limits{
 			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000, Waiting: 1000, Idle: Duration(10 * time.Second),
 		},
@@ -121,6 +123,7 @@ func (c *Config) complete() error {
 	if l := time.Duration(c.ChallengeLifetime); l < 10*time.Second || l > 24*time.Hour {
 		bad("challengeLifetime %v: want 10s to 24h", l)
 	}
+	errs = append(errs, c.Kubernetes.complete())
 	l := c.Limits
 	if l.Appraisals < 0 || l.EvidenceInFlight < 64<<20 || l.PerNode <= 0 || l.PerNodeBurst < 1 || l.Enrolments <= 0 || l.Connections < 1 || l.Waiting < 0 || l.Idle < Duration(time.Second) {
 		bad("limits: all must be positive (waiting may be 0), evidenceInFlight at least 67108864, idle at least 1s")

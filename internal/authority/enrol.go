@@ -32,7 +32,7 @@ type session struct {
 	ID       []byte    `cbor:"1,keyasint"`
 	Until    time.Time `cbor:"2,keyasint"`
 	Node     string    `cbor:"3,keyasint"`
-	Token    string    `cbor:"4,keyasint"` // id; empty for a renewal by certificate
+	Token    string    `cbor:"4,keyasint"` // id of a join token; empty when a certificate or the cluster gave the right
 	EK       []byte    `cbor:"5,keyasint"` // SHA-256 of the SubjectPublicKeyInfo
 	EKCert   string    `cbor:"6,keyasint"`
 	Software bool      `cbor:"7,keyasint"`
@@ -44,7 +44,7 @@ type session struct {
 
 // enrol begins an enrolment:
 //
-//  1. The right to the name: a join token, or the client certificate of the same node when it renews.
+//  1. The right to the name: a join token, the client certificate of the same node when it renews, or a token of the agent's pod on that node.
 //  2. The EK is that of a genuine TPM: certificate chain to an imported root, or allow-list; and name and EK are not bound elsewhere.
 //  3. The attestation key may only sign what the TPM made, and lives in it; the TLS key lives in it.
 //  4. A credential over the Name of the attestation key, recomputed from its whole public area, that only that EK can open.
@@ -131,6 +131,9 @@ func (a *Authority) right(ctx context.Context, id identity, r *protocol.EnrolReq
 			return "", refuse(http.StatusForbidden, "other-node", "the client certificate speaks for another node or TPM", "", "enrol with a join token")
 		}
 		return "", nil
+	}
+	if a.cluster != nil && isJWT(r.Token) {
+		return "", a.cluster.mayJoin(ctx, r.Token, r.Node)
 	}
 	bad := refuse(http.StatusForbidden, "token", "the join token does not give the right to enrol this node",
 		"it is unknown, used up, expired, or made for another node or TPM", "ask the operator for a new one: touchstone token create --node "+r.Node)

@@ -16,7 +16,7 @@ const resultsHeartbeat = 5 * time.Second
 const resultsBatch = 64
 
 // getResults streams signed results: those of all nodes, "synced", then each new one. What is sent is the newest at that moment.
-func (a *Authority) getResults(w http.ResponseWriter, r *http.Request, _ identity) error {
+func (a *Authority) getResults(w http.ResponseWriter, r *http.Request, id identity) error {
 	s, nodes, err := a.feed.subscribe(a.all)
 	if err != nil {
 		return err
@@ -42,6 +42,9 @@ func (a *Authority) getResults(w http.ResponseWriter, r *http.Request, _ identit
 				return nil
 			}
 		case <-tick.C:
+			if !a.still(r.Context(), id) {
+				return nil
+			}
 			out.alive()
 			out.comment("alive")
 			if out.flush() != nil {
@@ -49,6 +52,16 @@ func (a *Authority) getResults(w http.ResponseWriter, r *http.Request, _ identit
 			}
 		}
 	}
+}
+
+// still reports whether who opened a stream by a token may go on: a token ends, and a service account may be deleted. The API server's word counts for
+// a minute; while it cannot be asked, nobody's does.
+func (a *Authority) still(ctx context.Context, id identity) bool {
+	if id.token == "" {
+		return true
+	}
+	now, err := a.cluster.party(ctx, id.token)
+	return err == nil && now == id
 }
 
 // sendSnapshot sends where all nodes stand. A node that got something newer since the stream was opened is left to what waits for it: of two

@@ -23,15 +23,35 @@ const (
 	roleController   = role("controller")    // reads results, and carries policy and tags from a cluster to AIAS
 )
 
-// identity is who speaks: from the verified client certificate, never from what the request says.
+// identity is who speaks: from the verified client certificate or from a token that the cluster vouches for, never from what the request says.
 type identity struct {
-	role role
-	name string
-	key  [32]byte // SHA-256 of the SubjectPublicKeyInfo
+	role  role
+	name  string
+	key   [32]byte // SHA-256 of the SubjectPublicKeyInfo; of a certificate only
+	token string   // that was shown instead of a certificate
 }
 
-// identify reads the client certificate of a connection. Without one the identity is empty.
-func identify(cs *tls.ConnectionState) identity {
+// identify says who speaks. A token counts where Relying Parties may ask, and only for who shows no certificate.
+func (a *Authority) identify(r *http.Request, for_ audience) (identity, error) {
+	id := certified(r.TLS)
+	if id.role != "" || a.cluster == nil || for_ != readers && for_ != controllers {
+		return id, nil
+	}
+	token, ok := bearer(r)
+	if !ok {
+		return id, nil
+	}
+	return a.cluster.party(r.Context(), token)
+}
+
+// bearer returns the token of a request (RFC 6750, 2.1).
+func bearer(r *http.Request) (string, bool) {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
+}
+
+// certified reads the client certificate of a connection. Without one the identity is empty.
+func certified(cs *tls.ConnectionState) identity {
 	if cs == nil || len(cs.VerifiedChains) == 0 || len(cs.PeerCertificates) == 0 {
 		return identity{}
 	}

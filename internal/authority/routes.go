@@ -123,7 +123,11 @@ func (a *Authority) serve(w http.ResponseWriter, r *http.Request, rt route) {
 			a.fail(w, r, errors.New("internal error"))
 		}
 	}()
-	id := identify(r.TLS)
+	id, err := a.identify(r, rt.for_)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
 	if want := admitted[rt.for_]; rt.for_ != anyone && !slices.Contains(want, id.role) {
 		a.fail(w, r, refuse(http.StatusForbidden, "role", "this needs the client certificate of "+article(want[0]),
 			"", "use the right certificate: nodes get theirs by enrolment, operators from aias init, Relying Parties from aias relying-party add"))
