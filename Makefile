@@ -6,7 +6,8 @@ SHELL := bash
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: build ## three workers with a TPM each: enrolled, attested, tampered with (DEMO="--keep" leaves it running)
+demo: ## three workers with a TPM each: enrolled, attested, tampered with (DEMO="--keep" leaves it running)
+	@scripts/build touchstone
 	@scripts/need demo
 	@bin/touchstone demo $(DEMO)
 
