@@ -15,6 +15,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"touchstone.dev/touchstone/internal/admission"
+	"touchstone.dev/touchstone/internal/admission/webhook"
 	"touchstone.dev/touchstone/internal/cluster"
 	"touchstone.dev/touchstone/internal/operator"
 )
@@ -30,6 +32,7 @@ type options struct {
 	level      string
 	format     string
 	elect      bool
+	webhook    string
 	cluster    cluster.Options
 }
 
@@ -44,6 +47,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Namespace, "namespace", "", "namespace of the lease; default: that of the pod")
 	f.StringVar(&c.Metrics, "metrics-listen", ":8080", "`HOST:PORT` of /metrics; 0 for none")
 	f.StringVar(&c.Health, "health-listen", ":8081", "`HOST:PORT` of /healthz and /readyz; 0 for none")
+	f.StringVar(&o.webhook, "webhook-listen", ":9443", "`HOST:PORT` of the admission webhook; 0 for none: pods with a trust class are then refused")
 	f.BoolVar(&c.AllowMissingUUID, "allow-missing-system-uuid", false, "accept nodes whose machine, agent or kubelet tells no SMBIOS UUID")
 	f.BoolVar(&c.Join, "join", true, "approve and deny certificates of kubelets")
 	f.DurationVar(&c.JoinWait, "join-wait", 5*time.Minute, "how long a request of a node that has not attested yet stays open")
@@ -81,6 +85,12 @@ func (o *options) run(ctx context.Context) error {
 	m, err := cluster.New(ctx, c)
 	if err != nil {
 		return err
+	}
+	if o.webhook != "0" {
+		err := webhook.Setup(m, webhook.Options{Admission: admission.Options{Namespace: c.Namespace}, Listen: o.webhook, Log: log})
+		if err != nil {
+			return err
+		}
 	}
 	log.Info("trust-controller starts", "aias", client.Server(), "leader_election", c.LeaderElection)
 	return m.Start(ctx)

@@ -57,3 +57,9 @@ func (o Options) Controller() string {
 	o = o.withDefaults()
 	return "system:serviceaccount:" + o.Namespace + ":" + o.ServiceAccount
 }
+
+// ServiceName is the name of the webhook's Service and its namespace, as the API server asks for it: NAME.NAMESPACE.
+func (o Options) ServiceName() string {
+	o = o.withDefaults()
+	return o.Service + "." + o.Namespace
+}

@@ -84,4 +84,6 @@ func everyPeer(peers []netv1.NetworkPolicyPeer) bool {
 	})
 }
 
-func everything(s *metav1.LabelSelector) bool { return len(s.MatchLabels) == 0 && len(s.MatchExpressions) == 0 }
+func everything(s *metav1.LabelSelector) bool {
+	return len(s.MatchLabels) == 0 && len(s.MatchExpressions) == 0
+}

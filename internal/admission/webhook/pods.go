@@ -1,0 +1,181 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	netv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	runtimeadmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"touchstone.dev/touchstone/api/v1alpha1"
+	"touchstone.dev/touchstone/internal/admission/isolation"
+)
+
+const retry = 100 * time.Millisecond
+
+// Images decides on images of pods.
+type Images interface {
+	// Check returns nil when the image is signed by one of the keys (PEM; none: need not be) and, if so wanted, every layer of it is encrypted. The
+	// error is for the person who made the pod.
+	Check(ctx context.Context, image string, keys []string, encrypted bool) error
+}
+
+// Compliance knows scans of images.
+type Compliance interface {
+	// Passed returns when an image last passed a scan by a profile; the zero time when it never did.
+	Passed(ctx context.Context, image, profile string) (time.Time, error)
+}
+
+// pods decides on pods of classes.
+type pods struct {
+	client     client.Client
+	live       client.Reader
+	installed  *installed
+	images     Images
+	compliance Compliance
+	log        *slog.Logger
+}
+
+type podHandler struct {
+	pods    *pods
+	decoder runtimeadmission.Decoder
+}
+
+// Handle answers for a pod that is made, or gets ephemeral containers.
+func (h *podHandler) Handle(ctx context.Context, req runtimeadmission.Request) runtimeadmission.Response {
+	pod := &corev1.Pod{}
+	if err := h.decoder.Decode(req, pod); err != nil {
+		return runtimeadmission.Denied("the pod cannot be read: " + err.Error())
+	}
+	if err := h.pods.check(ctx, req.Namespace, pod, req.Operation); err != nil {
+		h.pods.log.Info("webhook: pod refused", "namespace", req.Namespace, "pod", pod.Name, "user", req.UserInfo.Username, "reason", err)
+		return runtimeadmission.Denied(err.Error())
+	}
+	return runtimeadmission.Allowed("")
+}
+
+// check returns nil when the pod may be.
+func (p *pods) check(ctx context.Context, namespace string, pod *corev1.Pod, operation admissionv1.Operation) error {
+	if problem := p.installed.problem(ctx); problem != "" {
+		return fmt.Errorf("pods with a trust class are refused while admission is not complete: %s; install the chart of Touchstone again", problem)
+	}
+	class := &v1alpha1.TrustClass{}
+	name := pod.Labels[v1alpha1.ClassLabel]
+	err := p.client.Get(ctx, client.ObjectKey{Name: name}, class)
+	if apierrors.IsNotFound(err) { // or the cache is behind
+		err = p.live.Get(ctx, client.ObjectKey{Name: name}, class)
+	}
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("there is no TrustClass %q", name)
+	} else if err != nil {
+		return fmt.Errorf("TrustClass %q cannot be read: %w", name, err)
+	}
+	if operation == admissionv1.Create && class.Spec.Network.Isolation != v1alpha1.None {
+		if err := p.isolated(ctx, namespace, pod, name); err != nil {
+			return err
+		}
+	}
+	return p.imagesOf(ctx, &class.Spec.Images, pod, name)
+}
+
+// isolated demands NetworkPolicies. What the cache does not know yet is asked of the API server before a pod is refused.
+func (p *pods) isolated(ctx context.Context, namespace string, pod *corev1.Pod, class string) error {
+	missing := ""
+	for _, reader := range []client.Reader{p.client, p.live} {
+		var list netv1.NetworkPolicyList
+		if err := reader.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+			return fmt.Errorf("NetworkPolicies of namespace %s cannot be read: %w", namespace, err)
+		}
+		if missing = isolation.Missing(pod.Labels, list.Items); missing == "" {
+			return nil
+		}
+	}
+	manifest, err := isolation.Manifest(isolation.ClassPolicy(namespace, class))
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("trust class %s wants the pod isolated by NetworkPolicies: %s; apply this one, or write your own:\n%s", class, missing, manifest)
+}
+
+// maxImages bounds the questions to registries for one pod.
+const maxImages = 32
+
+func (p *pods) imagesOf(ctx context.Context, want *v1alpha1.ImageRequirement, pod *corev1.Pod, class string) error {
+	encrypted := want.Encryption == v1alpha1.Required
+	if len(want.SignedBy) == 0 && !encrypted && want.Compliance == nil {
+		return nil
+	}
+	images := imageNames(pod)
+	if len(images) > maxImages {
+		return fmt.Errorf("trust class %s checks images: at most %d different ones in a pod, this one has %d", class, maxImages, len(images))
+	}
+	for _, image := range images {
+		if len(want.SignedBy) > 0 || encrypted {
+			if p.images == nil {
+				return fmt.Errorf("trust class %s wants images signed or encrypted, which this controller cannot check", class)
+			}
+			if err := p.images.Check(ctx, image, want.SignedBy, encrypted); err != nil {
+				return fmt.Errorf("trust class %s: image %s: %w", class, image, err)
+			}
+		}
+		if want.Compliance != nil {
+			if err := p.compliant(ctx, want.Compliance, image); err != nil {
+				return fmt.Errorf("trust class %s: image %s: %w", class, image, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (p *pods) compliant(ctx context.Context, want *v1alpha1.ComplianceRequirement, image string) error {
+	if p.compliance == nil {
+		return fmt.Errorf("a scan by profile %s is wanted, and this version of Touchstone has no source of scans: remove images.compliance from the class", want.Profile)
+	}
+	passed, err := p.compliance.Passed(ctx, image, want.Profile)
+	switch {
+	case err != nil:
+		return fmt.Errorf("scans by profile %s cannot be read: %w", want.Profile, err)
+	case passed.IsZero():
+		return fmt.Errorf("it has not passed a scan by profile %s", want.Profile)
+	case time.Since(passed) > want.MaxAge.Duration:
+		return fmt.Errorf("its last passed scan by profile %s is older than %s", want.Profile, want.MaxAge.Duration)
+	}
+	return nil
+}
+
+// imageNames are the images of a pod, each once: containers of all kinds and image volumes.
+func imageNames(pod *corev1.Pod) []string {
+	var out []string
+	for _, c := range pod.Spec.InitContainers {
+		out = append(out, c.Image)
+	}
+	for _, c := range pod.Spec.Containers {
+		out = append(out, c.Image)
+	}
+	for _, c := range pod.Spec.EphemeralContainers {
+		out = append(out, c.Image)
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.Image != nil {
+			out = append(out, v.Image.Reference)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// unlabelled refuses pods that have no class in a namespace that has one.
+type unlabelled struct{}
+
+// Handle refuses.
+func (unlabelled) Handle(context.Context, runtimeadmission.Request) runtimeadmission.Response {
+	return runtimeadmission.Denied("the namespace has a trust class and the pod has none: the admission policies class-of-namespaces.touchstone.dev and " +
+		"pods-of-namespaces.touchstone.dev are missing; install the chart of Touchstone again")
+}

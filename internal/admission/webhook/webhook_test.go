@@ -1,0 +1,206 @@
+package webhook
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"strings"
+	"testing"
+	"time"
+
+	arv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	netv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"touchstone.dev/touchstone/api/v1alpha1"
+	"touchstone.dev/touchstone/internal/admission"
+)
+
+// TestWebhook walks through what the webhook decides, on one API server.
+func TestWebhook(t *testing.T) {
+	w := newWorld(t)
+	w.class("regulated", nil)
+	w.namespace("pay")
+	w.eventually("without a controller pods of a class are refused", func() error { return refusedWith(w.Create(ctx, pod("pay", "regulated")), "") })
+	w.must(w.Create(ctx, pod("pay", "")))
+
+	stop := w.run(Options{})
+	var refusal error
+	w.eventually("the table, the certificate and the webhook are there", func() error {
+		refusal = w.Create(ctx, pod("pay", "regulated"))
+		return refusedWith(refusal, "no NetworkPolicy selects it for ingress, no NetworkPolicy selects it for egress; apply this one")
+	})
+
+	// The manifest of the refusal, as it is printed, makes the pod pass.
+	var policy netv1.NetworkPolicy
+	text := refusal.Error()
+	w.must(yaml.UnmarshalStrict([]byte(text[strings.Index(text, "apiVersion: networking"):]), &policy))
+	w.must(w.Create(ctx, &policy))
+	p := pod("pay", "regulated")
+	w.must(w.Create(ctx, p))
+
+	t.Run("policy is kept", func(t *testing.T) {
+		w.t = t
+		words := "isolates pod " + p.Name + " of trust class regulated"
+		w.must(refusedWith(w.Delete(ctx, policy.DeepCopy()), words))
+		open := policy.DeepCopy()
+		open.Spec.Egress = []netv1.NetworkPolicyEgressRule{{}}
+		w.must(refusedWith(w.Update(ctx, open), words))
+		narrow := policy.DeepCopy()
+		narrow.Spec.Egress = nil
+		w.must(w.Update(ctx, narrow))
+		second := narrow.DeepCopy()
+		second.Name, second.ResourceVersion = "second", ""
+		w.must(w.Create(ctx, second))
+		w.must(w.Delete(ctx, narrow))
+		w.must(refusedWith(w.Delete(ctx, second.DeepCopy()), words))
+		w.must(w.Delete(ctx, p, client.GracePeriodSeconds(0)))
+		w.must(w.Delete(ctx, second))
+	})
+
+	t.Run("policies are watched", func(t *testing.T) {
+		w.t = t
+		w.class("open", func(s *v1alpha1.TrustClassSpec) { s.Network.Isolation = v1alpha1.None })
+		w.eventually("class open", func() error { return w.Create(ctx, pod("pay", "open")) })
+		b := &arv1.ValidatingAdmissionPolicyBinding{}
+		w.must(w.Get(ctx, client.ObjectKey{Name: "pods.touchstone.dev"}, b))
+		w.must(w.Delete(ctx, b))
+		w.eventually("refused", func() error {
+			return refusedWith(w.Create(ctx, pod("pay", "open")), "ValidatingAdmissionPolicyBinding pods.touchstone.dev is missing")
+		})
+		b.ResourceVersion = ""
+		w.must(w.Create(ctx, b))
+		w.eventually("open again", func() error { return w.Create(ctx, pod("pay", "open")) })
+		v := &arv1.ValidatingAdmissionPolicy{}
+		w.must(w.Get(ctx, client.ObjectKey{Name: "living-pods.touchstone.dev"}, v))
+		kept := v.DeepCopy()
+		v.Spec.Validations = v.Spec.Validations[:1]
+		w.must(w.Update(ctx, v))
+		w.eventually("refused", func() error {
+			return refusedWith(w.Create(ctx, pod("pay", "open")), "living-pods.touchstone.dev is not that of this version")
+		})
+		kept.ResourceVersion = v.ResourceVersion
+		w.must(w.Update(ctx, kept))
+		w.eventually("open again", func() error { return w.Create(ctx, pod("pay", "open")) })
+	})
+
+	t.Run("pods of a namespace without the policies that give them the class", func(t *testing.T) {
+		w.t = t
+		w.namespace("classy")
+		ns := &corev1.Namespace{}
+		w.must(w.Get(ctx, client.ObjectKey{Name: "classy"}, ns))
+		ns.Labels[v1alpha1.ClassLabel] = "open"
+		w.must(w.Update(ctx, ns))
+		w.eventually("class given", func() error {
+			p := pod("classy", "")
+			if err := w.Create(ctx, p, client.DryRunAll); err != nil || p.Labels[v1alpha1.ClassLabel] == "" {
+				return refusedWith(err, "class")
+			}
+			return nil
+		})
+		for _, o := range []client.Object{&arv1.MutatingAdmissionPolicyBinding{}, &arv1.ValidatingAdmissionPolicyBinding{}} {
+			o.SetName("class-of-namespaces.touchstone.dev")
+			if _, ok := o.(*arv1.ValidatingAdmissionPolicyBinding); ok {
+				o.SetName("pods-of-namespaces.touchstone.dev")
+			}
+			w.must(w.Delete(ctx, o))
+		}
+		w.eventually("refused", func() error { return refusedWith(w.Create(ctx, pod("classy", "")), "and the pod has none") })
+	})
+
+	t.Run("compliance and images without a source", func(t *testing.T) {
+		w.t = t
+		w.must(w.Create(ctx, restored("class-of-namespaces.touchstone.dev")))
+		w.must(w.Create(ctx, restored("pods-of-namespaces.touchstone.dev")))
+		w.class("scanned", func(s *v1alpha1.TrustClassSpec) {
+			s.Network.Isolation = v1alpha1.None
+			s.Images.Compliance = &v1alpha1.ComplianceRequirement{Profile: "cis", MaxAge: metav1.Duration{Duration: time.Hour}}
+		})
+		w.eventually("scan", func() error {
+			return refusedWith(w.Create(ctx, pod("pay", "scanned")), "this version of Touchstone has no source of scans")
+		})
+	})
+
+	stop()
+	w.eventually("refused again when the controller is gone", func() error { return refusedWith(w.Create(ctx, pod("pay", "open")), "failed calling webhook") })
+}
+
+// restored returns the binding of a policy.
+func restored(name string) client.Object {
+	for _, o := range admission.Objects(admission.Options{}) {
+		if o.GetName() == name && strings.HasSuffix(o.GetObjectKind().GroupVersionKind().Kind, "Binding") {
+			return o
+		}
+	}
+	return nil
+}
+
+// TestBundle: certificates of other replicas stay, what has expired or is not ours goes, and the bundle does not grow for ever.
+func TestBundle(t *testing.T) {
+	now := time.Now()
+	mine, err := newCertificate([]string{"a.b.svc"}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &certificates{current: mine, names: []string{"a.b.svc"}}
+	count := func(b []byte) (n int) {
+		for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+			n++
+		}
+		return n
+	}
+	other := &certificates{}
+	if other.current, err = newCertificate([]string{"a.b.svc"}, now.Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	b := c.bundle(other.bundle([]byte("garbage"), now), now)
+	if got := count(b); got != 2 {
+		t.Errorf("bundle of two replicas: %d certificates, want 2", got)
+	}
+	if again := c.bundle(b, now); string(again) != string(b) {
+		t.Error("a bundle that is complete is changed")
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(b)
+	if _, err := mine.Leaf.Verify(x509.VerifyOptions{DNSName: "a.b.svc", Roots: pool}); err != nil {
+		t.Errorf("the API server would not believe the certificate: %v", err)
+	}
+	if got := count(c.bundle(b, now.Add(validity-30*time.Minute))); got != 1 {
+		t.Errorf("bundle after the other has expired: %d certificates, want 1", got)
+	}
+	for range 2 * maxBundle {
+		fresh := &certificates{}
+		if fresh.current, err = newCertificate([]string{"a.b.svc"}, now); err != nil {
+			t.Fatal(err)
+		}
+		b = fresh.bundle(b, now)
+	}
+	if got := count(b); got != maxBundle {
+		t.Errorf("bundle after many replicas: %d certificates, want %d", got, maxBundle)
+	}
+}
+
+// TestRenewal: the next certificate is in the bundle before it is served.
+func TestRenewal(t *testing.T) {
+	now := time.Now()
+	first, err := newCertificate([]string{"a"}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &certificates{current: first, names: []string{"a"}}
+	step := func(at time.Duration, wantFirst, wantNext bool) {
+		t.Helper()
+		if err := c.renew(now.Add(at)); err != nil {
+			t.Fatal(err)
+		}
+		if (c.current == first) != wantFirst || (c.next != nil) != wantNext {
+			t.Errorf("after %s: first served %v, next waits %v, want %v and %v", at, c.current == first, c.next != nil, wantFirst, wantNext)
+		}
+	}
+	step(0, true, false)
+	step(renewal, true, true)
+	step(renewal+settle/2, true, true)
+	step(renewal+settle, false, false)
+}
