@@ -90,7 +90,7 @@ var dependencies = map[string]string{
 	"k8s.io/client-go":                       "client of Kubernetes",
 	"k8s.io/kubelet":                         "the kubelet's API for device plugins",
 	"google.golang.org/grpc":                 "what that API speaks",
-	"github.com/go-logr/logr":               "how controller-runtime is given the logger",
+	"github.com/go-logr/logr":                "how controller-runtime is given the logger",
 	"k8s.io/utils":                           "clocks and pointers of the Kubernetes side",
 	"github.com/google/go-containerregistry": "container images: build, read, push",
 }

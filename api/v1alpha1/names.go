@@ -17,8 +17,8 @@ const (
 	TagLabelPrefix = NodeLabelPrefix + "tag-"
 )
 
-// UntrustedTaint is on every node that is not trusted now, with effect NoSchedule and, unless TrustEnforcement says otherwise, NoExecute.
-// Its value is empty.
+// UntrustedTaint is on every node that is not trusted now, with effect NoSchedule; on one that has fallen, unless TrustEnforcement says
+// otherwise, with NoExecute as well. Its value is empty.
 const UntrustedTaint = "touchstone.dev/untrusted"
 
 // TrustedCondition is the type of the condition of a Node.
