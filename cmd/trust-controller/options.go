@@ -87,7 +87,7 @@ func (o *options) run(ctx context.Context) error {
 		return err
 	}
 	if o.webhook != "0" {
-		err := webhook.Setup(m, webhook.Options{Admission: admission.Options{Namespace: c.Namespace}, Listen: o.webhook, Log: log})
+		err := webhook.Setup(ctx, m, webhook.Options{Admission: admission.Options{Namespace: c.Namespace}, Listen: o.webhook, Log: log})
 		if err != nil {
 			return err
 		}

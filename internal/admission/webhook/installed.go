@@ -28,12 +28,12 @@ type installed struct {
 }
 
 // setup watches the policies and their bindings.
-func (i *installed) setup(m manager.Manager) error {
+func (i *installed) setup(ctx context.Context, m manager.Manager) error {
 	changed := func(any) { i.stale.Store(true) }
 	for _, o := range []client.Object{
 		&arv1.ValidatingAdmissionPolicy{}, &arv1.ValidatingAdmissionPolicyBinding{}, &arv1.MutatingAdmissionPolicy{}, &arv1.MutatingAdmissionPolicyBinding{},
 	} {
-		informer, err := m.GetCache().GetInformer(context.Background(), o)
+		informer, err := m.GetCache().GetInformer(ctx, o)
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", o, err)
 		}

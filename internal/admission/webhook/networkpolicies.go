@@ -8,6 +8,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	netv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	runtimeadmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -88,9 +89,11 @@ func (h *policyHandler) check(ctx context.Context, namespace string, before, aft
 // needs tells whether pods of a class must be isolated.
 func (h *policyHandler) needs(ctx context.Context, class string) (bool, error) {
 	c := &v1alpha1.TrustClass{}
-	err := h.live.Get(ctx, client.ObjectKey{Name: class}, c)
-	if client.IgnoreNotFound(err) != nil {
+	switch err := h.live.Get(ctx, client.ObjectKey{Name: class}, c); {
+	case apierrors.IsNotFound(err):
+		return true, nil // whoever knows no class of that name is careful
+	case err != nil:
 		return false, fmt.Errorf("TrustClass %q cannot be read: %w", class, err)
 	}
-	return err != nil || c.Spec.Network.Isolation != v1alpha1.None, nil
+	return c.Spec.Network.Isolation != v1alpha1.None, nil
 }

@@ -7,6 +7,7 @@
 package webhook
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ type Options struct {
 }
 
 // Setup adds the webhook and the writer of the table to the controller m, before it starts.
-func Setup(m manager.Manager, o Options) error {
+func Setup(ctx context.Context, m manager.Manager, o Options) error {
 	host, port, err := net.SplitHostPort(o.Listen)
 	if err != nil {
 		return fmt.Errorf("address of the webhook: %w", err)
@@ -64,7 +65,7 @@ func Setup(m manager.Manager, o Options) error {
 	} {
 		server.Register(path, &runtimeadmission.Webhook{Handler: handler})
 	}
-	return errors.Join(m.Add(server), c.setup(m), i.setup(m), (&table{client: m.GetClient(), log: o.Log}).setup(m),
+	return errors.Join(m.Add(server), c.setup(m), i.setup(ctx, m), (&table{client: m.GetClient(), log: o.Log}).setup(m),
 		m.AddReadyzCheck("webhook", func(r *http.Request) error {
 			if err := c.ready(); err != nil {
 				return err

@@ -104,7 +104,7 @@ func (w *world) run(o Options) (stop func()) {
 	})
 	w.must(err)
 	o.Listen, o.names, o.Log = w.listen, []string{"localhost"}, slog.New(slog.DiscardHandler)
-	w.must(Setup(m, o))
+	w.must(Setup(ctx, m, o))
 	running, cancel := context.WithCancel(ctx)
 	done := make(chan error)
 	go func() { done <- m.Start(running) }()
