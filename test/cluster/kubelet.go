@@ -21,7 +21,8 @@ const (
 
 const readyTime = 90 * time.Second // until a node is Ready
 
-// kubeletConfig: failCgroupV1 is for machines with v1; serving certificates are given, for the tests are about client certificates.
+// kubeletConfig: failCgroupV1 is for machines with v1; with rotateCertificates the kubelet keeps the key of a request in memory, where no agent
+// can see it, so that nobody could vouch for it; serving certificates are given, for the tests are about client certificates.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 failCgroupV1: false
@@ -29,7 +30,7 @@ cgroupDriver: cgroupfs
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: %[1]s/ca.crt}}
 authorization: {mode: Webhook}
-rotateCertificates: true
+rotateCertificates: false
 tlsCertFile: %[2]s.crt
 tlsPrivateKeyFile: %[2]s.key
 failSwapOn: false

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"touchstone.dev/touchstone/internal/swtpm/machine"
 )
 
@@ -66,9 +68,19 @@ func say(format string, a ...any) { fmt.Printf(format+"\n", a...) }
 // captured reads a boot of the golden corpus.
 func captured(t *testing.T, c *Cluster, name string) *machine.Boot {
 	t.Helper()
-	b, err := machine.Read(os.DirFS(filepath.Join(c.root, "test/boots")), "corpus/"+name, false)
+	return capturedAt(t, c, name, false)
+}
+
+// capturedAt reads a boot of the golden corpus, or what it was some time later.
+func capturedAt(t *testing.T, c *Cluster, name string, after bool) *machine.Boot {
+	t.Helper()
+	b, err := machine.Read(os.DirFS(filepath.Join(c.root, "test/boots")), "corpus/"+name, after)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+func objectMeta(namespace, name string) meta.ObjectMeta {
+	return meta.ObjectMeta{Namespace: namespace, Name: name}
 }
