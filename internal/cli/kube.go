@@ -79,6 +79,36 @@ func get(ctx context.Context, c *rest.RESTClient, into any, path ...string) erro
 	return json.Unmarshal(b, into)
 }
 
+// pageSize is how many objects are asked for at once: a NodeTrust carries its signed result.
+const pageSize = "250"
+
+// each reads a list page by page.
+func each[T any](ctx context.Context, c *rest.RESTClient, fn func(*T), path string) error {
+	for next := ""; ; {
+		answer := c.Get().AbsPath(path).Param("limit", pageSize).Param("continue", next).Do(ctx)
+		if err := answer.Error(); err != nil {
+			return err
+		}
+		b, err := answer.Raw()
+		if err != nil {
+			return err
+		}
+		var list struct {
+			metav1.ListMeta `json:"metadata"`
+			Items           []T `json:"items"`
+		}
+		if err := json.Unmarshal(b, &list); err != nil {
+			return err
+		}
+		for i := range list.Items {
+			fn(&list.Items[i])
+		}
+		if next = list.Continue; next == "" {
+			return nil
+		}
+	}
+}
+
 // podName reads pod/NAME.
 func podName(arg string) (string, error) {
 	name, ok := strings.CutPrefix(arg, "pod/")

@@ -16,11 +16,16 @@ import (
 // send gives a manifest to the API server, as its admin.
 func send(t *testing.T, s *kubetest.Server, method, path, manifest string) {
 	t.Helper()
+	sendAs(t, s, "application/yaml", method, path, manifest)
+}
+
+func sendAs(t *testing.T, s *kubetest.Server, kind, method, path, manifest string) {
+	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(manifest))
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Content-Type", "application/yaml")
+	request.Header.Set("Content-Type", kind)
 	response, err := s.Client().Do(request)
 	if err != nil {
 		t.Fatal(err)

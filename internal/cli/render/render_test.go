@@ -93,6 +93,12 @@ func TestGolden(t *testing.T) {
 		{"tokens", plain, func(s Style, w io.Writer) {
 			s.Tokens(w, []protocol.Token{{ID: "t1", Left: 1, Expires: now.Add(time.Hour), Note: "rack 4"}, {ID: "t2", Node: "w", Expires: now}}, now)
 		}},
+		{"explanation", plain, func(s Style, w io.Writer) {
+			s.Explanation(w, &Explanation{Namespace: "shop", Pod: "web", Class: "gold", ClassOf: "namespace", Nodes: []NodeAnswer{
+				{Node: "worker-1", Meets: true},
+				{Node: "worker-2", Missing: []string{"level 5 is fail (unknown file /tmp/\x1b[2Jevil was run or read)", "tag country is not proven, want de or fr"}},
+			}})
+		}},
 		{"tags", plain, func(s Style, w io.Writer) {
 			s.Tags(w, []protocol.TagState{
 				{Node: "worker-1", Serial: 2, Proven: true, Tags: map[string]string{"site": "muc", "country": "de"}},
