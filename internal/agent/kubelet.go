@@ -47,8 +47,14 @@ func (k kubelet) Facts() (map[string][]byte, error) {
 	}
 	var hashes []string
 	for _, name := range kubeletFiles {
-		if hash, err := k.hash(name); err == nil && !slices.Contains(hashes, hash) {
-			hashes = append(hashes, hash)
+		found, err := k.hashes(name)
+		if err != nil {
+			continue
+		}
+		for _, hash := range found {
+			if !slices.Contains(hashes, hash) {
+				hashes = append(hashes, hash)
+			}
 		}
 	}
 	if len(hashes) > 0 {
@@ -86,32 +92,64 @@ func (k kubelet) resolve(name string) (string, error) {
 	return filepath.Join(k.dir, filepath.Base(to)), err
 }
 
-// hash is the SHA-256 of the public key of a file.
-func (k kubelet) hash(name string) (string, error) {
+// hashes are the SHA-256 of the public key of a file, and of the certificate beside it when there is one.
+func (k kubelet) hashes(name string) ([]string, error) {
+	data, err := k.read(name)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(data)
+	public, err := publicKey(data)
+	if err != nil {
+		return nil, err
+	}
+	out := []string{digest(public)}
+	if der := certificate(data); der != nil {
+		out = append(out, digest(der))
+	}
+	return out, nil
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// read reads a file of the folder.
+func (k kubelet) read(name string) ([]byte, error) {
 	path, err := k.resolve(name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	// What else could lie there must not hold the agent up, and a link leads nowhere.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", errors.New("no regular file")
+		return nil, errors.New("no regular file")
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKubeletFile+1))
-	defer clear(data)
 	if err != nil || len(data) > maxKubeletFile {
-		return "", errors.New("unreadable or too large")
+		clear(data)
+		return nil, errors.New("unreadable or too large")
 	}
-	public, err := publicKey(data)
-	if err != nil {
-		return "", err
+	return data, nil
+}
+
+// certificate returns the first certificate in a PEM file, DER; nil when there is none.
+func certificate(data []byte) []byte {
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return nil
+		}
+		if block.Type == "CERTIFICATE" {
+			return block.Bytes
+		}
+		clear(block.Bytes)
 	}
-	sum := sha256.Sum256(public)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // publicKey returns the DER SubjectPublicKeyInfo of the first private key in a PEM file. Its errors hold nothing of the file.

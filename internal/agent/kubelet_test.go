@@ -92,8 +92,8 @@ func TestKubeletKeys(t *testing.T) {
 	if err := os.Symlink("/var/lib/kubelet/pki/kubelet-client-2026.pem", filepath.Join(dir, kubeletFiles[1])); err != nil {
 		t.Fatal(err)
 	}
-	if got := keys(t, host); got != one+" "+two+" " {
-		t.Errorf("keys with a certificate: got %q, want %q and %q", got, one, two)
+	if got, want := keys(t, host), one+" "+two+" "+digest([]byte("any"))+" "; got != want {
+		t.Errorf("keys with a certificate: got %q, want %q, of which the last is the certificate's", got, want)
 	}
 	if host := withKubelet(&fakeHost{}, "/", ""); host == nil {
 		t.Error("withKubelet() without a folder: got no host")

@@ -17,12 +17,21 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"touchstone.dev/touchstone/internal/kubetest"
 	"touchstone.dev/touchstone/internal/result"
 )
 
 // request asks for a certificate as a kubelet does, and returns its name and the hash of its key.
 func (w *world) request(name string, change func(*x509.CertificateRequest, *certificatesv1.CertificateSigningRequest)) (key string) {
+	w.t.Helper()
+	return w.requestBy(w.Client, name, change)
+}
+
+// requestBy is request by somebody else than the admin.
+func (w *world) requestBy(c client.Client, name string, change func(*x509.CertificateRequest, *certificatesv1.CertificateSigningRequest)) (key string) {
 	w.t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -40,7 +49,7 @@ func (w *world) request(name string, change func(*x509.CertificateRequest, *cert
 		w.t.Fatal(err)
 	}
 	csr.Spec.Request = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
-	if err := w.Create(context.Background(), csr); err != nil {
+	if err := c.Create(context.Background(), csr); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = w.Delete(context.Background(), csr) })
@@ -126,4 +135,53 @@ func TestJoin(t *testing.T) {
 	if d, _ := w.decision("alone"); d != "" {
 		t.Errorf("request for another signer: got %s, want it left alone", d)
 	}
+}
+
+// kubelet is a client with a kubelet's certificate, and the hash of that certificate.
+func (w *world) kubelet(name string) (c client.Client, certificate string) {
+	w.t.Helper()
+	text, key, err := kubetest.Start(w.t).Certificate("system:node:"+name, "system:nodes")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	config := rest.CopyConfig(w.config)
+	config.CertFile, config.KeyFile, config.CertData, config.KeyData = "", "", text, key
+	if c, err = client.New(config, client.Options{Scheme: w.Scheme()}); err != nil {
+		w.t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	sum := sha256.Sum256(block.Bytes)
+	return c, hex.EncodeToString(sum[:])
+}
+
+// TestRenewal: a kubelet renews the certificate that lies on its attested machine. Another certificate for its name, wherever it came from, renews nothing.
+func TestRenewal(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	attest := func(name, certificate string, change ...func(*result.Result)) {
+		w.aias.say(w.aias.trusted(name, append(change, func(r *result.Result) { r.Machine.KubeletKeys = []string{certificate} })...))
+	}
+	own, certificate := w.kubelet("renews")
+	attest("renews", certificate)
+	w.requestBy(own, "renews", nil)
+	w.decided("renews", "Approved", "renews the certificate that lies on it")
+
+	stray, _ := w.kubelet("stray")
+	_, other := w.kubelet("stray")
+	attest("stray", other)
+	w.requestBy(stray, "stray", nil)
+	w.decided("stray", "Denied", "has not reported this key")
+
+	down, certificate := w.kubelet("down")
+	attest("down", certificate, fallen(4, "another kernel"))
+	w.requestBy(down, "down", nil)
+	w.decided("down", "Denied", "another kernel")
+
+	// An admin who writes the API server's words into the request is not believed: the API server writes its own.
+	attest("forged", certificate)
+	w.request("forged", func(_ *x509.CertificateRequest, c *certificatesv1.CertificateSigningRequest) {
+		c.Spec.Username, c.Spec.Groups = "system:node:forged", []string{"system:nodes"}
+		c.Spec.Extra = map[string]certificatesv1.ExtraValue{"authentication.kubernetes.io/credential-id": {"X509SHA256=" + certificate}}
+	})
+	w.decided("forged", "Denied", "has not reported this key")
 }

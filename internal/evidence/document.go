@@ -89,6 +89,7 @@ const (
 	FactEFIPrefix   = "efivars/"   // efivars/NAME-GUID: attributes (4 bytes) and data
 	FactMachine     = "machine_id" // the system's UUID, from the file that kubelets read it from (machinePaths)
 	FactBootID      = "boot_id"    // /proc/sys/kernel/random/boot_id
-	// FactKubeletKeys are the SHA-256 of the DER SubjectPublicKeyInfo of the kubelet's client keys, hexadecimal, one a line.
+	// FactKubeletKeys are the SHA-256 of the DER SubjectPublicKeyInfo of the kubelet's client keys and of its client certificate,
+	// hexadecimal, one a line.
 	FactKubeletKeys = "kubelet_keys"
 )

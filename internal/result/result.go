@@ -67,8 +67,9 @@ type Result struct {
 type Machine struct {
 	SystemUUID string `json:"system-uuid,omitempty"` // SMBIOS UUID, lower case, as a kubelet reports it
 	BootID     string `json:"boot-id,omitempty"`     // the kernel's random boot_id, as a kubelet reports it
-	// KubeletKeys are the SHA-256 of the DER SubjectPublicKeyInfo of the keys that the node's kubelet has or asks a certificate for,
-	// hexadecimal: a certificate for the node's name is signed for no other key.
+	// KubeletKeys are the SHA-256, hexadecimal, of the DER SubjectPublicKeyInfo of the keys that the node's kubelet has or asks its first
+	// certificate for, and of the DER certificate that it has: a certificate for the node's name is signed for such a key, or renewed for who
+	// shows such a certificate (a kubelet keeps the key of a renewal in memory), and for nobody else.
 	KubeletKeys []string `json:"kubelet-keys,omitempty"`
 }
 

@@ -2,7 +2,8 @@
 //
 // A request for a client certificate of system:node:NAME is approved when AIAS trusts NAME now and its signed result has the request's key among the
 // keys of the node's kubelet: the agent, over a connection that only the node's TPM can open, said that this key lies on that machine. A bootstrap token
-// alone joins nothing. Renewals, which a kubelet asks for as itself, pass the same rules. Requests for other signers are left alone.
+// alone joins nothing. A renewal, which a kubelet asks for as itself, has a key that only its memory holds: it is approved when the certificate that
+// it shows is the one that the agent found on that machine. Requests for other signers are left alone.
 //
 // This holds only while nothing else approves: the ClusterRoleBindings that let kube-controller-manager approve by itself (kubeadm makes
 // kubeadm:node-autoapprove-bootstrap and kubeadm:node-autoapprove-certificate-rotation) must not be there.
@@ -133,6 +134,8 @@ func Judge(asked *Request, said verdict.Said, bound *v1alpha1.NodeBinding, now t
 		return Answer{Code: "OtherNode", Reason: "the result is about another node"}
 	case bound != nil && bound.AKName != r.AKName:
 		return Answer{Code: "OtherTPM", Reason: fmt.Sprintf("node %s is bound to another TPM: delete the Node object if its machine was replaced", asked.Node)}
+	case asked.Credential != "" && slices.Contains(r.Machine.KubeletKeys, asked.Credential):
+		return Answer{Approve: true, Code: "Attested", Reason: fmt.Sprintf("node %s is attested (TPM key %.16s...), and renews the certificate that lies on it", asked.Node, r.AKName)}
 	case !slices.Contains(r.Machine.KubeletKeys, asked.Key):
 		return Answer{Wait: true, Code: "UnknownKey", Reason: fmt.Sprintf("trust-agent on node %s has not reported this key: does the request come from there?", asked.Node)}
 	}

@@ -24,7 +24,16 @@ type Request struct {
 	Node string
 	// Key is the SHA-256 of the DER SubjectPublicKeyInfo of the key that signed the request, hexadecimal.
 	Key string
+	// Credential is the SHA-256 of the DER certificate that the node's own kubelet asked with, hexadecimal; empty when somebody else asks, such as
+	// the holder of a bootstrap token. The API server says so, not the request.
+	Credential string
 }
+
+// credentialID is where the API server says with which credential a request came, and credentialX509 what begins that of a certificate.
+const (
+	credentialID   = "authentication.kubernetes.io/credential-id"
+	credentialX509 = "X509SHA256="
+)
 
 // Read reads a request as the signer kubernetes.io/kube-apiserver-client-kubelet defines it, and refuses all else: its signer signs what is approved
 // without further questions.
@@ -60,7 +69,20 @@ func Read(csr *certificatesv1.CertificateSigningRequest) (*Request, error) {
 		return nil, fmt.Errorf("its key cannot be read: %w", err)
 	}
 	sum := sha256.Sum256(der)
-	return &Request{Node: node, Key: hex.EncodeToString(sum[:])}, nil
+	return &Request{Node: node, Key: hex.EncodeToString(sum[:]), Credential: credential(csr)}, nil
+}
+
+// credential returns the certificate that a kubelet asked with, as Request.Credential.
+func credential(csr *certificatesv1.CertificateSigningRequest) string {
+	if !strings.HasPrefix(csr.Spec.Username, userPrefix) || !slices.Contains(csr.Spec.Groups, group) {
+		return ""
+	}
+	if ids := csr.Spec.Extra[credentialID]; len(ids) == 1 {
+		if id, ok := strings.CutPrefix(ids[0], credentialX509); ok {
+			return strings.ToLower(id)
+		}
+	}
+	return ""
 }
 
 // usages are those of a kubelet's client: client auth, and what goes with it.
