@@ -8,16 +8,19 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"touchstone.dev/touchstone/api/v1alpha1"
 	"touchstone.dev/touchstone/internal/cluster/board"
@@ -27,6 +30,7 @@ import (
 	"touchstone.dev/touchstone/internal/cluster/feed"
 	"touchstone.dev/touchstone/internal/cluster/join"
 	"touchstone.dev/touchstone/internal/cluster/node"
+	"touchstone.dev/touchstone/internal/cluster/pending"
 )
 
 // settle is in how much time changes that are only counted count as one.
@@ -79,7 +83,7 @@ func (r *rooms) open() error {
 	})
 	r.feed.OnChange(r.tagsOf)
 	r.board.OnOutcome(func() { r.enforce.ring(v1alpha1.EnforcementName, 0) })
-	for _, open := range []func() error{r.openNodes, r.openEnforcement, r.openEvictions, r.openCounts, r.openJoins, r.openPolicies, r.openTags} {
+	for _, open := range []func() error{r.openNodes, r.openEnforcement, r.openEvictions, r.openPending, r.openCounts, r.openJoins, r.openPolicies, r.openTags} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -178,6 +182,29 @@ func (r *rooms) openEvictions() error {
 		Complete(&evict.Reconciler{
 			Client: r.client, Core: core, Board: r.board, Events: r.m.GetEventRecorder(fieldOwner), Log: r.o.Log, Now: r.o.Now, Ensure: r.enforcement.Ensure, Count: r.metrics.evicted,
 		})
+}
+
+// openPending watches the pods that no node has; the other cache holds those that run.
+func (r *rooms) openPending() error {
+	waiting, err := cache.New(r.m.GetConfig(), cache.Options{
+		Scheme: r.m.GetScheme(), Mapper: r.m.GetRESTMapper(), HTTPClient: r.m.GetHTTPClient(),
+		ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: pending.Strip, Field: fields.ParseSelectorOrDie("spec.nodeName=,status.phase=" + string(corev1.PodPending))}},
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.m.Add(waiting); err != nil {
+		return err
+	}
+	classy := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, p *corev1.Pod) []reconcile.Request {
+		if len(evict.Classes(p, "")) == 0 {
+			return nil
+		}
+		return []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(p)}}
+	})
+	return r.build("pending", 1).WatchesRawSource(source.Kind(waiting, &corev1.Pod{}, classy)).Complete(&pending.Reconciler{
+		Pods: waiting, Client: r.client, Board: r.board, Events: r.m.GetEventRecorder(fieldOwner), Now: r.o.Now, Ensure: r.enforcement.Ensure,
+	})
 }
 
 // coreClient is a plain client of the core group.
