@@ -40,6 +40,7 @@ type Cluster struct {
 	Client  client.Client
 	Set     kubernetes.Interface
 	REST    *rest.Config
+	Busybox string // BusyboxImage by its digest, when a worker has it
 
 	config   Config
 	root     string // of the repository

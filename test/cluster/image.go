@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -97,13 +99,25 @@ func (w *Worker) Import(ctx context.Context, archive string) error {
 	return err
 }
 
-// importOwn gives the worker our own images, unless its disk has them.
+// importOwn gives the worker our own images, unless its disk has them. The busybox image gets a second name with its digest.
 func (w *Worker) importOwn(ctx context.Context) error {
 	mark := w.file("imported")
 	if _, err := os.Stat(mark); err == nil {
 		return nil
 	}
 	if err := w.Import(ctx, filepath.Join(w.c.dir, "images.tar")); err != nil {
+		return err
+	}
+	list, err := w.Run(ctx, "ctr", "-n", "k8s.io", "images", "ls", "name=="+BusyboxImage)
+	if err != nil {
+		return err
+	}
+	digest := regexp.MustCompile(`sha256:[0-9a-f]{64}`).Find(list)
+	if digest == nil {
+		return fmt.Errorf("%s has no image %s: %s", w.Name, BusyboxImage, list)
+	}
+	w.c.Busybox = strings.TrimSuffix(BusyboxImage, ":1") + "@" + string(digest)
+	if _, err := w.Run(ctx, "ctr", "-n", "k8s.io", "images", "tag", "--force", BusyboxImage, w.c.Busybox); err != nil {
 		return err
 	}
 	return os.WriteFile(mark, nil, 0o600)

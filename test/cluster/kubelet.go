@@ -86,9 +86,16 @@ func (w *Worker) ForgetKubelet() error {
 	return errors.Join(os.RemoveAll(w.kubeletFile("pki")), os.RemoveAll(w.kubeletFile("kubeconfig")))
 }
 
-// KubeletCertificate returns the path of certificate and key of the kubelet, as the machine sees it.
-func (w *Worker) KubeletCertificate() string {
-	return w.kubeletFile("pki", "kubelet-client-current.pem")
+// kubeletCertificate returns the path of the file with certificate and key of the kubelet, as this machine sees it.
+func (w *Worker) kubeletCertificate() (string, error) {
+	found, err := filepath.Glob(w.kubeletFile("pki", "kubelet-client-20*.pem")) // "current" is a link that is right inside the worker
+	if err == nil && len(found) == 0 {
+		err = errors.New("it has none")
+	}
+	if err != nil {
+		return "", fmt.Errorf("certificate of the kubelet of %s: %w", w.Name, err)
+	}
+	return found[len(found)-1], nil
 }
 
 // Request waits for a certificate request of the worker's kubelet that nobody has decided.

@@ -11,7 +11,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-logr/logr"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"touchstone.dev/touchstone/internal/swtpm/machine"
 )
@@ -22,6 +25,7 @@ var shared struct{ c *Cluster }
 // TestMain takes the shared cluster down after the tests.
 func TestMain(m *testing.M) {
 	Role()
+	ctrl.SetLogger(logr.Discard())
 	code := m.Run()
 	if shared.c != nil {
 		code = max(code, finish(shared.c, code != 0))

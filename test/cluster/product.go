@@ -157,8 +157,11 @@ func (c *Cluster) operate(ctx context.Context, home *Worker) (*AIAS, error) {
 	if _, err := c.InAIAS(ctx, archive, "touchstone", "reference", "unpack"); err != nil {
 		return nil, err
 	}
-	_, err = c.InAIAS(ctx, nil, "touchstone", "reload")
-	return a, err
+	// The Service leads to the pod a moment after the pod is ready.
+	return a, until(ctx, "reload", aiasTime, nil, func(ctx context.Context) error {
+		_, err := c.InAIAS(ctx, nil, "touchstone", "reload")
+		return err
+	})
 }
 
 // InAIAS runs a program in the pod of AIAS and returns what it writes.
