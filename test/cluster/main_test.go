@@ -67,6 +67,7 @@ func members() int {
 	return n
 }
 
+// say prints at once; the log of a test would come with its end.
 func say(format string, a ...any) { fmt.Printf(format+"\n", a...) }
 
 // captured reads a boot of the golden corpus.

@@ -160,7 +160,7 @@ func (n *tenant) waysAround(t *testing.T, w *Worker) {
 	binding := &core.Binding{ObjectMeta: objectMeta(n.name, "waiting"), Target: core.ObjectReference{Kind: "Node", Name: w.Name}}
 	n.refused(t, "a binding by a tenant", n.alice.SubResource("binding").Create(ctx, waiting, binding.DeepCopy()), "bind")
 	n.refused(t, "a binding by an administrator", n.Client.SubResource("binding").Create(ctx, waiting, binding.DeepCopy()), "is not one of the")
-	n.refused(t, "a node selector taken away", n.alice.Update(ctx, n.changed(t, "waiting", func(p *core.Pod) { p.Spec.NodeSelector = nil })), "")
+	n.refused(t, "a node selector taken away", n.alice.Update(ctx, n.changed(t, "waiting", func(p *core.Pod) { p.Spec.NodeSelector = nil })), "may not change fields")
 	n.refused(t, "the class taken away", n.alice.Update(ctx, n.changed(t, "waiting", func(p *core.Pod) { delete(p.Labels, v1alpha1.ClassLabel) })), "decided when it is made")
 	n.refused(t, "a toleration added later", n.alice.Update(ctx, n.changed(t, "waiting", func(p *core.Pod) {
 		p.Spec.Tolerations = append(p.Spec.Tolerations, core.Toleration{Key: v1alpha1.UntrustedTaint, Operator: all})
