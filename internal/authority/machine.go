@@ -10,7 +10,7 @@ import (
 	"touchstone.dev/touchstone/internal/result"
 )
 
-// maxKubeletKeys bounds the keys of one kubelet: the one in use and the one that it asks a certificate for.
+// maxKubeletKeys bounds the digests of one kubelet: the key in use, its certificate, and the key that a first certificate is asked for.
 const maxKubeletKeys = 4
 
 var (

@@ -276,16 +276,19 @@ func (r *rooms) openTags() error {
 
 // tagsOf rings when AIAS tells of a node that is new, or that proves other tags than before. It is called on the goroutine of the stream alone.
 func (r *rooms) tagsOf(_ context.Context, name string) {
-	said, _ := r.feed.Get(name)
+	said, enrolled := r.feed.Get(name)
 	var tags map[string]string
 	if said.Result != nil {
 		tags = said.Result.Tags
 	}
-	if before, known := r.proven[name]; known && maps.Equal(before, tags) {
-		return
-	}
-	if r.proven[name] = tags; said.Removed {
+	before, known := r.proven[name]
+	if enrolled && !said.Removed {
+		r.proven[name] = tags
+	} else {
 		delete(r.proven, name)
+	}
+	if known && maps.Equal(before, tags) {
+		return
 	}
 	r.tags.ring(allTags, settle)
 }

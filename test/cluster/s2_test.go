@@ -28,6 +28,11 @@ func TestS2(t *testing.T) {
 	}}
 	must(t, s.Client.Create(ctx, class))
 	t.Cleanup(func() { _ = s.Client.Delete(context.Background(), class) })
+	t.Cleanup(func() {
+		for _, w := range []*Worker{w1, w2} {
+			_ = s.Client.Delete(context.Background(), &v1alpha1.AssetTag{ObjectMeta: objectMeta("", w.Name)})
+		}
+	})
 	s.tag(t, w1, "berlin")
 	s.tag(t, w2, "munich")
 	n := s.newTenant(t, "brewery", "munich")
@@ -66,7 +71,7 @@ func TestS2(t *testing.T) {
 	})
 }
 
-// tag gives a worker a tag, and waits until its TPM has proven it.
+// tag gives a worker a tag, which stays, and waits until its TPM has proven it.
 func (s *world) tag(t *testing.T, w *Worker, site string) {
 	t.Helper()
 	ctx, began := t.Context(), time.Now()
@@ -79,7 +84,6 @@ func (s *world) tag(t *testing.T, w *Worker, site string) {
 		err = s.Client.Create(ctx, tag)
 	}
 	must(t, err)
-	t.Cleanup(func() { _ = s.Client.Delete(context.Background(), tag) })
 	_, err = s.Until(ctx, w.Name, "tagged site="+site, func(tr *Trust) bool { return tr.Trusted() && tr.Status.Tags["site"] == site })
 	must(t, err)
 	var node core.Node

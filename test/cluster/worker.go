@@ -57,7 +57,8 @@ const (
 // answers when Boot returns. The kubelet and the agent are started again when they had been started before.
 func (w *Worker) Boot(ctx context.Context, b *machine.Boot) error {
 	w.Off()
-	if err := w.Machine.Boot(ctx, b); err != nil {
+	// The TPM lives as long as the context of its first start. A worker that one test switched on is there for the next one.
+	if err := w.Machine.Boot(context.WithoutCancel(ctx), b); err != nil {
 		return err
 	}
 	if err := w.layOut(); err != nil {

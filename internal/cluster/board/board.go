@@ -6,6 +6,7 @@ package board
 import (
 	"crypto/rand"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -140,7 +141,7 @@ func (b *Board) Set(name string, change func(old *Entry) Entry) Entry {
 	e := change(old)
 	b.nodes[name] = &e
 	falls := old == nil || !old.FellAt.Equal(e.FellAt) || old.Verdict.Trusted != e.Verdict.Trusted || old.Verdict.Silence != e.Verdict.Silence
-	tell := falls || !sameClasses(old.Classes, e.Classes) || !maps.Equal(old.Lost, e.Lost)
+	tell := falls || !slices.Equal(old.Classes, e.Classes) || !maps.Equal(old.Lost, e.Lost)
 	b.mu.Unlock()
 	if falls {
 		b.Decide()
@@ -223,15 +224,3 @@ func (b *Board) tell(names []string) {
 
 // holdID is what a person repeats: short, and no word that another hold had.
 func holdID() string { return strings.ToLower(rand.Text()[:8]) }
-
-func sameClasses(a, b []string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}

@@ -103,16 +103,15 @@ func (r *Reconciler) get(ctx context.Context) (*v1alpha1.TrustEnforcement, error
 // rules are the settings of the object; what is left out has its default.
 func rules(te *v1alpha1.TrustEnforcement) board.Enforcement {
 	e := board.Enforcement{Breaker: breaker.Default(), Stay: te.Spec.OtherPods == v1alpha1.Stay, Confirm: te.Spec.Confirm}
-	if b := te.Spec.Breaker; true {
-		if b.MaxShare > 0 {
-			e.Breaker.MaxShare = int(b.MaxShare)
-		}
-		if b.MinNodes > 0 {
-			e.Breaker.MinNodes = int(b.MinNodes)
-		}
-		if b.Window != nil && b.Window.Duration > 0 {
-			e.Breaker.Window = b.Window.Duration
-		}
+	b := te.Spec.Breaker
+	if b.MaxShare > 0 {
+		e.Breaker.MaxShare = int(b.MaxShare)
+	}
+	if b.MinNodes > 0 {
+		e.Breaker.MinNodes = int(b.MinNodes)
+	}
+	if b.Window != nil && b.Window.Duration > 0 {
+		e.Breaker.Window = b.Window.Duration
 	}
 	return e
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -137,7 +138,7 @@ func (r *Reconciler) namespaceClass(ctx context.Context, name string) (string, e
 func (r *Reconciler) mustLeave(ctx context.Context, p *corev1.Pod, classes []string, e *board.Entry) (*leave, error) {
 	var first *leave
 	for _, name := range classes {
-		if contains(e.Classes, name) {
+		if slices.Contains(e.Classes, name) {
 			continue
 		}
 		var tc v1alpha1.TrustClass
@@ -265,13 +266,4 @@ func (r *Reconciler) tellOnce(uid types.UID, fn func()) {
 
 func nodeOf(e *board.Entry) *corev1.Node {
 	return &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: e.Name, UID: e.UID}}
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }

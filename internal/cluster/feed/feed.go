@@ -54,7 +54,8 @@ type Options struct {
 type Feed struct {
 	o  Options
 	mu sync.RWMutex
-	// said is by node; seen are those that the present stream told of, until it is synced.
+	// said is by node; seen are those that the present stream told of, until it is synced. A removed node is kept until the first sync only: from
+	// then on a node that is not there is not enrolled, and names that come and go do not pile up.
 	said      map[string]verdict.Said
 	seen      map[string]bool
 	keys      []byte
@@ -179,8 +180,8 @@ func (f *Feed) complete(ctx context.Context) error {
 	f.mu.Lock()
 	var gone []string
 	for name, s := range f.said {
-		if f.seen != nil && !f.seen[name] && !s.Removed {
-			f.said[name] = verdict.Said{Removed: true, Received: f.o.Now()}
+		if s.Removed || !f.seen[name] {
+			delete(f.said, name)
 			gone = append(gone, name)
 		}
 	}
@@ -245,7 +246,9 @@ func (f *Feed) take(ctx context.Context, r protocol.NodeResult) error {
 		refused = f.adopt(&next, old, got, r.Result, err)
 	}
 	f.mu.Lock()
-	f.said[r.Node] = next
+	if f.said[r.Node] = next; r.Removed && f.synced {
+		delete(f.said, r.Node)
+	}
 	if f.seen != nil {
 		f.seen[r.Node] = true
 	}
