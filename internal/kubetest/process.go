@@ -5,35 +5,35 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 const maxOutput = 2048 // bytes of a program's last words in an error
 
-// process is a running program.
-type process struct {
+// Process is a running program that the kernel kills when the test binary ends, by whatever means. A nil one was never started, and has ended.
+type Process struct {
 	cmd  *exec.Cmd
 	log  string
-	done chan struct{} // closed when it has ended
+	done chan struct{}
 }
 
-// run starts a program that the kernel kills when this process ends, by whatever means. The kernel looks at the thread that made the
-// child, not at the process: that thread therefore lives as long as the child.
-func run(dir, path string, arguments ...string) (*process, error) {
-	p := &process{cmd: exec.Command(path, arguments...), log: filepath.Join(dir, filepath.Base(path)+".log"), done: make(chan struct{})}
-	log, err := os.Create(p.log)
+// Run starts a program in a folder ("" for the present one); what it prints is added to a log file. The kernel looks at the thread that made the child, not at
+// the process: that thread therefore lives as long as the child.
+func Run(dir, log, path string, arguments ...string) (*Process, error) {
+	p := &Process{cmd: exec.Command(path, arguments...), log: log, done: make(chan struct{})} //nolint:noctx // it lives until Kill
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, dir
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = out, out, dir
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		defer log.Close()
+		defer out.Close()
 		err := p.cmd.Start()
 		started <- err
 		if err == nil {
@@ -47,14 +47,46 @@ func run(dir, path string, arguments ...string) (*process, error) {
 	return p, nil
 }
 
-// kill ends the program; what it would still write down is of no use to anyone.
-func (p *process) kill() {
+// Running reports whether the program has not ended.
+func (p *Process) Running() bool {
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Done is closed when the program has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Stop asks the program to end, and kills it when it has not ended in time.
+func (p *Process) Stop(patience time.Duration) {
+	if p == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		p.Kill()
+	}
+}
+
+// Kill ends the program at once.
+func (p *Process) Kill() {
+	if p == nil {
+		return
+	}
 	_ = p.cmd.Process.Kill() // it may have ended already
 	<-p.done
 }
 
-// output returns the last lines of the program.
-func (p *process) output() string {
+// Output returns the last that the program printed.
+func (p *Process) Output() string {
 	b, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()

@@ -32,7 +32,7 @@ type Server struct {
 	Issuer     string // of tokens
 
 	admin     *http.Client
-	authority *authority
+	authority *Authority
 	stop      func()
 }
 
@@ -95,11 +95,11 @@ func launch(bin string, arguments []string) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var running []*process
+	var running []*Process
 	s := &Server{Dir: dir, Issuer: "https://kubernetes.default.svc"}
 	s.stop = sync.OnceFunc(func() {
 		for _, p := range running {
-			p.kill()
+			p.Kill()
 		}
 		sweep()
 	})
@@ -117,12 +117,12 @@ func launch(bin string, arguments []string) (_ *Server, err error) {
 	if err := s.writeFiles(); err != nil {
 		return nil, err
 	}
-	etcd, err := run(dir, filepath.Join(bin, "etcd"), etcdArguments(dir, etcdURL, "http://127.0.0.1:"+ports[1])...)
+	etcd, err := Run(dir, filepath.Join(dir, "etcd.log"), filepath.Join(bin, "etcd"), etcdArguments(dir, etcdURL, "http://127.0.0.1:"+ports[1])...)
 	if err != nil {
 		return nil, err
 	}
 	running = append(running, etcd)
-	server, err := run(dir, filepath.Join(bin, "kube-apiserver"), append(serverArguments(dir, etcdURL, ports[2], s.Issuer), arguments...)...)
+	server, err := Run(dir, filepath.Join(dir, "kube-apiserver.log"), filepath.Join(bin, "kube-apiserver"), append(serverArguments(dir, etcdURL, ports[2], s.Issuer), arguments...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func serverArguments(dir, etcd, port, issuer string) []string {
 }
 
 // waitReady returns when the server says that all its parts are ready.
-func (s *Server) waitReady(etcd, server *process) error {
+func (s *Server) waitReady(etcd, server *Process) error {
 	timeout := time.After(readyTime)
 	for {
 		err := s.ready()
@@ -153,12 +153,12 @@ func (s *Server) waitReady(etcd, server *process) error {
 			return nil
 		}
 		select {
-		case <-etcd.done:
-			return fmt.Errorf("etcd ended: %s", etcd.output())
-		case <-server.done:
-			return fmt.Errorf("kube-apiserver ended: %s", server.output())
+		case <-etcd.Done():
+			return fmt.Errorf("etcd ended: %s", etcd.Output())
+		case <-server.Done():
+			return fmt.Errorf("kube-apiserver ended: %s", server.Output())
 		case <-timeout:
-			return fmt.Errorf("not ready after %s: %w: %s", readyTime, err, server.output())
+			return fmt.Errorf("not ready after %s: %w: %s", readyTime, err, server.Output())
 		case <-time.After(readyPoll):
 		}
 	}

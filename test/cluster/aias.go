@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/authority"
+	"touchstone.dev/touchstone/internal/kubetest"
 	"touchstone.dev/touchstone/internal/operator"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/swtpm"
@@ -24,7 +25,7 @@ type AIAS struct {
 	Server, CAHash string
 	Client         *operator.Client
 
-	process *process
+	process *kubetest.Process
 }
 
 // Build builds a program of this repository, and returns its path.
@@ -93,7 +94,7 @@ func (a *AIAS) connect(ctx context.Context, bundle string) error {
 // Stop ends AIAS.
 func (a *AIAS) Stop() {
 	a.Client.Close()
-	a.process.stop()
+	a.process.Stop(termTime)
 }
 
 // TPMRoots returns the certificates of the maker of the workers' TPMs, by file name. The first TPM is made when there is none yet.

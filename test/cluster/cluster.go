@@ -21,6 +21,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"touchstone.dev/touchstone/api/v1alpha1"
+
+	"touchstone.dev/touchstone/internal/kubetest"
 )
 
 // Config says what the cluster is.
@@ -50,14 +52,14 @@ type Cluster struct {
 	start    time.Time
 
 	ca, etcdCA, frontCA *issuer
-	front               *process
+	front               *kubetest.Process
 }
 
 // Open installs and builds what is missing, removes what an earlier run left, and starts the control plane. The workers are off.
 func Open(ctx context.Context, config Config) (*Cluster, error) {
 	c := &Cluster{config: config, dir: folder(), pki: filepath.Join(folder(), "pki"), start: time.Now()}
 	for i := range max(1, config.Members) {
-		c.Members = append(c.Members, &Member{c: c, name: fmt.Sprintf("m%d", i+1), ip: MemberIP(i + 1), ns: memberNS(i + 1), processes: map[string]*process{}})
+		c.Members = append(c.Members, &Member{c: c, name: fmt.Sprintf("m%d", i+1), ip: MemberIP(i + 1), ns: memberNS(i + 1), processes: map[string]*kubetest.Process{}})
 	}
 	for i := range config.Workers {
 		c.Workers = append(c.Workers, c.newWorker(i+1))
@@ -191,7 +193,7 @@ func (c *Cluster) Close() error {
 	for _, w := range c.Workers {
 		err = errors.Join(err, w.close())
 	}
-	c.front.kill()
+	c.front.Kill()
 	for _, m := range c.Members {
 		m.stop()
 	}

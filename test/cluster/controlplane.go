@@ -2,12 +2,8 @@ package cluster
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"touchstone.dev/touchstone/internal/kubetest"
 )
 
 // Programs of the control plane, as Member.Kill and Member.Start name them.
@@ -34,7 +32,7 @@ type Member struct {
 	name      string
 	ip        string
 	ns        string
-	processes map[string]*process
+	processes map[string]*kubetest.Process
 }
 
 // openPKI makes all authorities, certificates and kubeconfigs of the control plane.
@@ -76,24 +74,11 @@ func (c *Cluster) openPKI() error {
 			return err
 		}
 	}
-	return c.tokenKey()
-}
-
-// tokenKey makes the key that signs tokens of service accounts.
-func (c *Cluster) tokenKey() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	private, public, err := kubetest.TokenKey()
 	if err != nil {
 		return err
 	}
-	private, err := keyPEM(key)
-	if err != nil {
-		return err
-	}
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		return err
-	}
-	return writeFiles(c.pki, map[string][]byte{"sa.key": private, "sa.pub": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})})
+	return writeFiles(c.pki, map[string][]byte{"sa.key": private, "sa.pub": public})
 }
 
 // args returns the arguments of a program. The flags are those of `kubeadm init`, where it has them.
@@ -142,7 +127,7 @@ func (m *Member) elect() string { return fmt.Sprintf(" --leader-elect=%v", len(m
 
 // Start starts a program of the control plane that does not run. Ready waits for the API server.
 func (m *Member) Start(program string) error {
-	if m.processes[program].running() {
+	if m.processes[program].Running() {
 		return nil
 	}
 	p, err := launch(m.ns, m.c.logFile(m.name+"-"+program), filepath.Join(m.c.programs, program), m.args(program)...)
@@ -151,11 +136,11 @@ func (m *Member) Start(program string) error {
 }
 
 // Kill ends a program of the control plane without letting it tidy up.
-func (m *Member) Kill(program string) { m.processes[program].kill() }
+func (m *Member) Kill(program string) { m.processes[program].Kill() }
 
 func (m *Member) stop() {
 	for _, program := range []string{Scheduler, ControllerManager, APIServer, Etcd} {
-		m.processes[program].kill()
+		m.processes[program].Kill()
 	}
 }
 
@@ -171,7 +156,7 @@ func (c *Cluster) ask(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	roots := x509.NewCertPool()
-	roots.AddCert(c.ca.certificate)
+	roots.AppendCertsFromPEM(c.ca.PEM)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -58,7 +58,7 @@ func (w *Worker) StartKubelet(ctx context.Context) error {
 	config := fmt.Sprintf(kubeletConfig, w.c.pki, serving)
 	proxy := "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\nclusterCIDR: " + podCIDR +
 		"\nconntrack: {maxPerCore: 0}\nclientConnection: {kubeconfig: " + filepath.Join(w.c.dir, "proxy.kubeconfig") + "}\n"
-	bootstrap := w.c.ca.config(w.c.Server(), "{token: "+tokenID+"."+tokenSecret+"}")
+	bootstrap := w.c.ca.Kubeconfig(w.c.Server(), "{token: "+tokenID+"."+tokenSecret+"}")
 	err := writeFiles(w.dir, map[string][]byte{"kubelet.yaml": []byte(config), "proxy.yaml": []byte(proxy), "bootstrap.kubeconfig": bootstrap})
 	if err == nil {
 		err = os.MkdirAll(w.kubeletFile("manifests"), 0o755)
@@ -163,7 +163,15 @@ func (w *Worker) openPods(ctx context.Context, cidr string) error {
 	if err := openServices(ctx, w.IP); err != nil {
 		return err
 	}
-	return route(ctx, cidr, w.IP, w.ns)
+	w.podCIDR = cidr
+	for _, other := range w.c.Workers { // those that joined earlier have no route in the namespace of this one yet
+		if other.podCIDR != "" {
+			if err := route(ctx, other.podCIDR, other.IP, other.ns); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // NodeReady waits until a node is Ready.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"touchstone.dev/touchstone/internal/kubetest"
 	"touchstone.dev/touchstone/internal/swtpm/machine"
 )
 
@@ -25,10 +26,11 @@ type Worker struct {
 	*machine.Machine
 	IP string
 
-	c     *Cluster
-	ns    string
-	dir   string
-	outer *process
+	c       *Cluster
+	ns      string
+	dir     string
+	podCIDR string // once it has joined
+	outer   *kubetest.Process
 	// Kubelet are further arguments of the kubelet.
 	Kubelet []string
 }
@@ -141,7 +143,7 @@ func (w *Worker) Off() {
 	if w.outer == nil {
 		return
 	}
-	w.outer.kill() // the kernel kills the first process then
+	w.outer.Kill() // the kernel kills the first process then
 	w.outer = nil
 	removeCgroups(prefix + w.Name)
 }
