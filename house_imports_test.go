@@ -20,7 +20,7 @@ var way = []struct {
 	{"claims", []string{"claims"}},
 	{"values", []string{"reference", "policy"}},
 	{"appraise", []string{"appraisal"}},
-	{"result", []string{"result", "verifier"}},
+	{"result", []string{"result", "release", "verifier"}},
 	{"serve", []string{"store", "ledger", "nbde", "authority"}},
 	{"enforce", []string{"cluster"}},
 }
