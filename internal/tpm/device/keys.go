@@ -93,8 +93,12 @@ func (t *TPM) load(key *Key) (tpm2.TPMHandle, error) {
 
 // create makes the primary key, checks that it is the one known from before, and saves its context.
 func (t *TPM) create(key *Key) (tpm2.TPMHandle, error) {
+	hierarchy := tpm2.TPMRHEndorsement
+	if key.template.owner {
+		hierarchy = tpm2.TPMRHOwner
+	}
 	rsp, err := withRoom(t, func() (*tpm2.CreatePrimaryResponse, error) {
-		return tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: key.template.public()}.Execute(t.link)
+		return tpm2.CreatePrimary{PrimaryHandle: hierarchy, InPublic: key.template.public()}.Execute(t.link)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("create %s: %w", key.template.name, err)

@@ -14,6 +14,7 @@ const (
 	ekAttributes       = residentAttributes | tpm.AttrAdminWithPolicy | tpm.AttrRestricted | tpm.AttrDecrypt
 	akAttributes       = residentAttributes | tpm.AttrUserWithAuth | tpm.AttrNoDA | tpm.AttrRestricted | tpm.AttrSign
 	tlsAttributes      = residentAttributes | tpm.AttrUserWithAuth | tpm.AttrNoDA | tpm.AttrSign
+	srkAttributes      = residentAttributes | tpm.AttrUserWithAuth | tpm.AttrNoDA | tpm.AttrRestricted | tpm.AttrDecrypt
 )
 
 // Policies of endorsement keys (TCG EK Credential Profile, B.6).
@@ -35,6 +36,7 @@ type template struct {
 	curve      uint16  // of an ECC key (TPM_ECC_CURVE)
 	unique     []byte  // goes into the unique field, to tell keys of one shape apart
 	uniqueSize int     // size of the unique field, filled up with zeros: the low-range EK templates want it so
+	owner      bool    // in the storage hierarchy; the others are in the endorsement hierarchy
 }
 
 var (
@@ -43,6 +45,8 @@ var (
 	// tlsECC differs from akECC by its unique field also, so that the two never share key material.
 	tlsECC = template{name: "tls", nameAlg: tpm.AlgSHA256, attributes: tlsAttributes, scheme: tpm.AlgECDSA, curve: 3,
 		unique: []byte("touchstone tls")}
+	// srkECC is the storage root key (TCG TPM v2.0 Provisioning Guidance, 7.5.1; its template is that of ek-l2 without a policy).
+	srkECC = template{name: "srk", nameAlg: tpm.AlgSHA256, attributes: srkAttributes, aesBits: 128, curve: 3, uniqueSize: 32, owner: true}
 )
 
 // ekTemplate is a template of the EK Credential Profile with the NV indices of its certificate and, in the low range, of what
