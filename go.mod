@@ -3,6 +3,7 @@ module touchstone.dev/touchstone
 go 1.26.0
 
 require (
+	filippo.io/nistec v0.0.4
 	github.com/fxamacker/cbor/v2 v2.10.0
 	github.com/go-jose/go-jose/v4 v4.1.8
 	github.com/go-logr/logr v1.4.3

@@ -68,6 +68,7 @@ var showsBoots = map[string]string{
 var dependencies = map[string]string{
 	"github.com/google/go-tpm":               "TPM commands and software make-credential",
 	"github.com/fxamacker/cbor/v2":           "Evidence: deterministic CBOR with strict limits",
+	"filippo.io/nistec":                      "disk keys: whole points on P-521, which crypto/ecdh does not give",
 	"github.com/go-jose/go-jose/v4":          "Attestation Results: JWS with the algorithms named at parse",
 	"github.com/smallstep/pkcs7":             "Authenticode and other CMS signatures",
 	"github.com/spf13/cobra":                 "command line",

@@ -1,0 +1,169 @@
+package nbde
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+
+	_ "crypto/sha1" //nolint:gosec // thumbprints of clevis before version 15, which name a key and protect nothing
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+
+	"filippo.io/nistec"
+	"github.com/go-jose/go-jose/v4/json"
+)
+
+// Use is what a key is for, as its "alg" says.
+type Use string
+
+// The two uses.
+const (
+	Sign     Use = "ES512" // signs advertisements
+	Exchange Use = "ECMR"  // recovers
+)
+
+// ErrKey is what a key that cannot be used wraps.
+var ErrKey = errors.New("not a key of a Tang server")
+
+const (
+	curveName = "P-521"
+	fieldSize = 66              // bytes of a coordinate, and of a scalar
+	pointSize = 1 + 2*fieldSize // bytes of an uncompressed point
+	maxJWK    = 16 << 10        // bytes of a private key as JSON
+)
+
+// thumbprints are the hashes under which tangd knows a key; the default one is in the middle.
+var thumbprints = []crypto.Hash{crypto.SHA256, crypto.SHA1, crypto.SHA224, crypto.SHA384, crypto.SHA512}
+
+// Key is a private key on P-521. It is immutable.
+type Key struct {
+	Use Use
+	// Thumbprint is the key's name: RFC 7638 with SHA-256, base64url.
+	Thumbprint string
+	names      []string // under every hash
+	public     []byte   // uncompressed point
+	scalar     []byte
+	signer     *ecdsa.PrivateKey // of a key that signs
+}
+
+// NewKey makes a key.
+func NewKey(use Use) (*Key, error) {
+	k, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	scalar, err := k.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	public, err := k.PublicKey.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	return newKey(use, scalar, public)
+}
+
+// ParseKey reads a private key as tangd keeps it, a JSON Web Key. A public half that is not that of the private one is refused.
+func ParseKey(b []byte) (*Key, error) {
+	if len(b) > maxJWK {
+		return nil, fmt.Errorf("%w: %d bytes, want at most %d", ErrKey, len(b), maxJWK)
+	}
+	var j jwk
+	if err := json.Unmarshal(b, &j); err != nil {
+		return nil, fmt.Errorf("%w: no JSON Web Key", ErrKey) // what the decoder says may quote the key
+	}
+	use := Use(j.Alg)
+	if use != Sign && use != Exchange {
+		return nil, fmt.Errorf("%w: alg %.20q, want %s or %s", ErrKey, j.Alg, Sign, Exchange)
+	}
+	ops := map[Use]string{Sign: "sign", Exchange: "deriveKey"}
+	if len(j.KeyOps) > 0 && !slices.Contains(j.KeyOps, ops[use]) {
+		return nil, fmt.Errorf("%w: key_ops of an %s key are %.60q, want %q among them", ErrKey, use, j.KeyOps, ops[use])
+	}
+	public, err := j.point()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKey, err)
+	}
+	scalar, err := coordinate(j.D)
+	if err != nil {
+		return nil, fmt.Errorf("%w: no private part: %w", ErrKey, err)
+	}
+	return newKey(use, scalar, public)
+}
+
+// newKey completes a key, and checks that its halves belong together.
+func newKey(use Use, scalar, public []byte) (*Key, error) {
+	p, err := nistec.NewP521Point().ScalarBaseMult(scalar)
+	if err != nil || !bytes.Equal(p.Bytes(), public) {
+		return nil, fmt.Errorf("%w: its public part is not that of its private part", ErrKey)
+	}
+	k := &Key{Use: use, public: public, scalar: scalar}
+	if use == Sign {
+		if k.signer, err = ecdsa.ParseRawPrivateKey(elliptic.P521(), scalar); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrKey, err)
+		}
+	}
+	for _, h := range thumbprints {
+		k.names = append(k.names, thumbprint(h, public))
+	}
+	k.Thumbprint = k.names[0]
+	return k, nil
+}
+
+// thumbprint is RFC 7638: the hash of the required members, in order, without white space.
+func thumbprint(h crypto.Hash, public []byte) string {
+	sum := h.New()
+	x, y := encoded(public)
+	fmt.Fprintf(sum, `{"crv":"%s","kty":"EC","x":"%s","y":"%s"}`, curveName, x, y)
+	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil))
+}
+
+// encoded are the coordinates of a point as a JSON Web Key has them.
+func encoded(point []byte) (x, y string) {
+	return base64.RawURLEncoding.EncodeToString(point[1 : 1+fieldSize]), base64.RawURLEncoding.EncodeToString(point[1+fieldSize:])
+}
+
+// Marshal returns the key as a private JSON Web Key, as tangd keeps it. It is a secret.
+func (k *Key) Marshal() ([]byte, error) {
+	j := k.jwk()
+	j.D = base64.RawURLEncoding.EncodeToString(k.scalar)
+	if k.Use == Sign {
+		j.KeyOps = []string{"sign", "verify"}
+	}
+	return json.Marshal(j)
+}
+
+// jwk is the public half.
+func (k *Key) jwk() jwk {
+	j := jwk{Alg: string(k.Use), Crv: curveName, KeyOps: []string{"verify"}, Kty: "EC"}
+	if k.Use == Exchange {
+		j.KeyOps[0] = "deriveKey"
+	}
+	j.X, j.Y = encoded(k.public)
+	return j
+}
+
+// Recover multiplies a point of a client with the private key. What is no point of the curve, or the point at infinity, is refused.
+func (k *Key) Recover(point []byte) ([]byte, error) {
+	if k.Use != Exchange {
+		return nil, errors.New("recover: this key signs")
+	}
+	p, err := parsePoint(point)
+	if err != nil {
+		return nil, err
+	}
+	if p, err = p.ScalarMult(p, k.scalar); err != nil {
+		return nil, err
+	}
+	b := p.Bytes()
+	if len(b) != pointSize {
+		return nil, errPoint
+	}
+	return b, nil
+}
