@@ -7,41 +7,51 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"touchstone.dev/touchstone/internal/cluster/node"
 )
 
-// queue is the work of one controller.
-type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-
-// bell rings for a controller when something happens that is no event of the API server.
-type bell struct {
+// line is the queue of one controller, and the way into it for what is no event of the API server.
+type line[T comparable] struct {
 	mu    sync.Mutex
-	queue queue
+	queue workqueue.TypedRateLimitingInterface[T]
 }
 
 // source is what the controller watches.
-func (b *bell) source() source.Source {
-	return source.Func(func(_ context.Context, q queue) error {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.queue = q
+func (l *line[T]) source() source.TypedSource[T] {
+	return source.TypedFunc[T](func(_ context.Context, q workqueue.TypedRateLimitingInterface[T]) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.queue = q
 		return nil
 	})
 }
 
-// ring lets the controller look at a name, after a while in which further rings count as one. Before the controller has begun it looks at everything anyway.
-func (b *bell) ring(name string, after time.Duration) {
-	b.mu.Lock()
-	q := b.queue
-	b.mu.Unlock()
-	if q == nil {
-		return
+// add lets the controller do something after a while, in which more of the same counts as one. Before the controller has begun it looks at everything anyway.
+func (l *line[T]) add(what T, after time.Duration, priority int) {
+	l.mu.Lock()
+	q := l.queue
+	l.mu.Unlock()
+	switch q := q.(type) {
+	case nil:
+	case priorityqueue.PriorityQueue[T]:
+		q.AddWithOpts(priorityqueue.AddOpts{After: after, Priority: &priority}, what)
+	default:
+		q.AddAfter(what, after)
 	}
-	req := reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}
-	if after > 0 {
-		q.AddAfter(req, after)
-		return
-	}
-	q.Add(req)
 }
+
+// bell rings for a controller to look at a name.
+type bell struct{ line[reconcile.Request] }
+
+func (b *bell) ring(name string, after time.Duration) {
+	b.add(reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}, after, 0)
+}
+
+// jobs are those about nodes.
+type jobs struct{ line[node.Job] }
+
+func (j *jobs) look(name string, priority int) { j.add(node.Job{Node: name}, 0, priority) }

@@ -43,12 +43,6 @@ const (
 	retryTime = 2 * time.Second
 )
 
-// Requests to the API server a second, in the long run and at once: 1,000 nodes that fall at the same moment are 3,000 writes.
-const (
-	requestRate  = 500
-	requestBurst = 1000
-)
-
 // AIAS is what the controller needs of it, as an operator.Client is.
 type AIAS interface {
 	feed.Source
@@ -94,7 +88,7 @@ func New(ctx context.Context, o Options) (manager.Manager, error) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
-	m, err := manager.New(limited(o.Config), manager.Options{
+	m, err := manager.New(unlimited(o.Config), manager.Options{
 		Scheme: scheme, Logger: logr.FromSlogHandler(o.Log.Handler()), Cache: caches(), Metrics: server.Options{BindAddress: o.Metrics},
 		Client:                 client.Options{Cache: &client.CacheOptions{Unstructured: false}},
 		HealthProbeBindAddress: o.Health, LeaderElection: o.LeaderElection, LeaderElectionID: leaderID, LeaderElectionNamespace: o.Namespace,
@@ -120,9 +114,11 @@ func New(ctx context.Context, o Options) (manager.Manager, error) {
 	return m, errors.Join(m.AddHealthzCheck("process", healthz.Ping), m.AddReadyzCheck("process", healthz.Ping))
 }
 
-func limited(c *rest.Config) *rest.Config {
+// unlimited takes client-go's limit away, which makes requests wait here in the order in which they came: a node that fell behind events about others. What is under way
+// at the same time is bounded by the workers of each controller, and the API server slows down who asks too much (Priority and Fairness).
+func unlimited(c *rest.Config) *rest.Config {
 	c = rest.CopyConfig(c)
-	c.QPS, c.Burst = requestRate, requestBurst
+	c.QPS, c.Burst = -1, 0
 	return c
 }
 

@@ -33,6 +33,9 @@ import (
 	"touchstone.dev/touchstone/internal/cluster/pending"
 )
 
+// nodeWorkers is how many nodes are written at the same time. They, not a rate, bound what the API server has to do for us: it has its own means to be fair.
+const nodeWorkers = 16
+
 // settle is in how much time changes that are only counted count as one.
 const settle = time.Second
 
@@ -48,8 +51,9 @@ type rooms struct {
 
 	nodes       *node.Reconciler
 	enforcement *enforcement.Reconciler
-	// bells of: nodes, evictions, the enforcement, counts of classes, joins, the policy, tags.
-	node, evict, enforce, count, join, policy, tags bell
+	jobs        jobs
+	// bells of: evictions, the enforcement, counts of classes, joins, the policy, tags.
+	evict, enforce, count, join, policy, tags bell
 }
 
 func newRooms(m manager.Manager, o *Options) (*rooms, error) {
@@ -64,6 +68,7 @@ func newRooms(m manager.Manager, o *Options) (*rooms, error) {
 	r.nodes = &node.Reconciler{
 		Client: r.client, Live: m.GetAPIReader(), Feed: r.feed, Board: r.board, Events: events, Log: o.Log, Now: o.Now, AllowMissingUUID: o.AllowMissingUUID,
 		ISecL: o.ISecL, Ensure: r.enforcement.Ensure, Wrote: r.metrics.wrote, Tainted: r.metrics.took,
+		Later: func(j node.Job, priority int) { r.jobs.add(j, 0, priority) },
 	}
 	r.enforcement.Entries = r.nodes.Entries
 	return r, nil
@@ -73,11 +78,13 @@ func newRooms(m manager.Manager, o *Options) (*rooms, error) {
 func (r *rooms) open() error {
 	r.feed.OnChange(func(ctx context.Context, name string) {
 		r.nodes.Observe(ctx, name) // the breaker sees it before anything is written
-		r.node.ring(name, 0)
+		r.jobs.look(name, node.Looking)
 	})
 	r.feed.OnSync(r.lookAtAll)
 	r.board.OnNode(func(name string) {
-		r.node.ring(name, 0)
+		if e, ok := r.board.Get(name); ok {
+			r.jobs.look(name, node.Priority(&e))
+		}
 		r.evict.ring(name, 0)
 		r.countClasses(name)
 	})
@@ -94,7 +101,7 @@ func (r *rooms) open() error {
 // lookAtAll rings for every node: AIAS may have forgotten some.
 func (r *rooms) lookAtAll() {
 	for _, e := range r.board.All() {
-		r.node.ring(e.Name, 0)
+		r.jobs.look(e.Name, node.Looking)
 	}
 	r.policy.ring(v1alpha1.PolicyName, 0)
 	r.tags.ring(allTags, settle)
@@ -124,13 +131,19 @@ func (r *rooms) build(name string, workers int) *builder.Builder {
 }
 
 func (r *rooms) openNodes() error {
-	allNodes := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
-		return r.requestsOfNodes(ctx)
+	named := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []node.Job {
+		return []node.Job{{Node: o.GetName()}}
 	})
-	return r.build("node", 8).For(&corev1.Node{}).
-		Watches(&v1alpha1.NodeTrust{}, &handler.EnqueueRequestForObject{}).
-		Watches(&v1alpha1.TrustClass{}, allNodes).
-		WatchesRawSource(r.node.source()).Complete(r.nodes)
+	all := handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []node.Job {
+		var jobs []node.Job
+		for _, req := range r.requestsOfNodes(ctx) {
+			jobs = append(jobs, node.Job{Node: req.Name})
+		}
+		return jobs
+	})
+	return builder.TypedControllerManagedBy[node.Job](r.m).Named("node").WithOptions(controller.TypedOptions[node.Job]{MaxConcurrentReconciles: nodeWorkers}).
+		Watches(&corev1.Node{}, named).Watches(&v1alpha1.NodeTrust{}, named).Watches(&v1alpha1.TrustClass{}, all).
+		WatchesRawSource(r.jobs.source()).Complete(r.nodes)
 }
 
 func (r *rooms) requestsOfNodes(ctx context.Context) []reconcile.Request {

@@ -1,7 +1,7 @@
 // Package node carries verdicts to the node objects of Kubernetes: labels, taints, a condition, and the NodeTrust of each.
 //
 // A fall is seen on the goroutine of the stream, before any is written: the breaker knows of all falls of a burst when the first one
-// is carried out. Whatever is written is made anew from the board each time, so that a lost write, a spoofed label or a removed taint is put right
+// is carried out. Placement comes first: one write closes a node, and only when no node waits to be closed is told what happened (Job). Whatever is written is made anew from the board each time, so that a lost write, a spoofed label or a removed taint is put right
 // by the next look.
 package node
 
@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -47,35 +48,46 @@ type Reconciler struct {
 	Wrote   func(resource string)
 	Tainted func(time.Duration)
 
+	// Later lets a job be done, as soon as none of a higher priority waits.
+	Later func(Job, int)
+
 	started time.Time
 	once    sync.Once
 	gone    graves
 }
 
-// Reconcile brings one node object in line.
-func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+// Reconcile does one job.
+func (r *Reconciler) Reconcile(ctx context.Context, job Job) (ctrl.Result, error) {
 	if err := r.Ensure(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
-	f, err := r.facts(ctx, req.Name)
+	f, err := r.facts(ctx, job.Node)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	if f.node == nil {
-		return ctrl.Result{}, r.forget(ctx, req.Name, f.trust)
+		return ctrl.Result{}, r.forget(ctx, job.Node, f.trust)
 	}
 	if f.node.DeletionTimestamp != nil {
 		return ctrl.Result{}, nil
 	}
 	if f.trust != nil && f.trust.Status.Node != nil && f.trust.Status.Node.UID != f.node.UID {
-		r.gone.bury(req.Name, f.trust.Status.Node, f.now) // its NodeTrust may be collected at any moment
+		r.gone.bury(job.Node, f.trust.Status.Node, f.now) // its NodeTrust may be collected at any moment
 	}
 	e := r.look(f)
-	held := r.Board.Held(req.Name)
-	if err := r.carry(ctx, f, &e, held); err != nil {
-		return ctrl.Result{}, err
+	have, want := record(f, &e, r.Board.Held(job.Node))
+	if job.Tell {
+		return ctrl.Result{}, r.tellOf(ctx, f, &e, want)
 	}
-	return ctrl.Result{RequeueAfter: r.again(&e)}, nil
+	shown := have
+	if want != nil {
+		shown = want
+	}
+	if err := r.place(ctx, f, &e, shown); err != nil {
+		return ctrl.Result{}, fmt.Errorf("label and taint: %w", err)
+	}
+	r.Later(Job{Node: job.Node, Tell: true}, Telling)
+	return ctrl.Result{RequeueAfter: r.again(&e), Priority: ptr.To(Looking)}, nil
 }
 
 // Observe looks at a node and puts what it sees on the board, without writing anything: it is called for each event of AIAS, at once.
@@ -165,32 +177,32 @@ func (r *Reconciler) forget(ctx context.Context, name string, nt *v1alpha1.NodeT
 	return client.IgnoreNotFound(r.Client.Delete(ctx, nt, client.Preconditions{UID: &nt.UID}))
 }
 
-// carry writes what differs: first the node, whose taint and labels decide what runs there, then what tells of it.
-func (r *Reconciler) carry(ctx context.Context, f *facts, e *board.Entry, held bool) error {
-	have := &v1alpha1.NodeTrustStatus{}
+// record is what the NodeTrust of a node says, and what it is to say; nil when that is not worth a write.
+func record(f *facts, e *board.Entry, held bool) (have, want *v1alpha1.NodeTrustStatus) {
+	have = &v1alpha1.NodeTrustStatus{}
 	if f.trust != nil {
 		have = &f.trust.Status
 	}
-	want := status(e, held, f.said.Result, have, f.now)
-	write := !owned(f.trust, f.node.UID) || news(&want, have, f.now)
-	shown := have
-	if write {
-		shown = &want
+	s := status(e, held, f.said.Result, have, f.now)
+	if owned(f.trust, f.node.UID) && !news(&s, have, f.now) {
+		return have, nil
 	}
-	if err := r.carryNode(ctx, f, e, held, shown); err != nil {
-		return fmt.Errorf("label and taint: %w", err)
-	}
-	if write {
-		if err := r.write(ctx, f.node, f.trust, want); err != nil {
+	return have, &s
+}
+
+// tellOf writes what tells of a node: its NodeTrust, its condition, an event.
+func (r *Reconciler) tellOf(ctx context.Context, f *facts, e *board.Entry, want *v1alpha1.NodeTrustStatus) error {
+	if want != nil {
+		if err := r.write(ctx, f.node, f.trust, *want); err != nil {
 			return fmt.Errorf("write NodeTrust: %w", err)
 		}
 	}
 	return r.carryCondition(ctx, f, e)
 }
 
-// carryNode patches labels and taints. When someone else was faster the object is read again, from the API server.
-func (r *Reconciler) carryNode(ctx context.Context, f *facts, e *board.Entry, held bool, shown *v1alpha1.NodeTrustStatus) error {
-	n, stay := f.node, r.Board.Rules().Stay
+// place patches labels and taints, in one write: its taints are one list, so that server-side apply would own others', too. When someone else was faster the object is read again, from the API server.
+func (r *Reconciler) place(ctx context.Context, f *facts, e *board.Entry, shown *v1alpha1.NodeTrustStatus) error {
+	n, stay, held := f.node, r.Board.Rules().Stay, r.Board.Held(f.node.Name)
 	for try := 0; ; try++ {
 		w := wanted(e, held, stay)
 		if r.ISecL {
