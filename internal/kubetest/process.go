@@ -63,6 +63,9 @@ func (p *Process) Running() bool {
 // Done is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// PID is its process identifier.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Stop asks the program to end, and kills it when it has not ended in time.
 func (p *Process) Stop(patience time.Duration) {
 	if p == nil {

@@ -23,6 +23,7 @@ const aiasTime = 30 * time.Second // until AIAS is ready
 // AIAS is `aias serve` beside the control plane, outside of Kubernetes.
 type AIAS struct {
 	Server, CAHash string
+	CA             []byte // PEM
 	Client         *operator.Client
 
 	process *kubetest.Process
@@ -32,7 +33,7 @@ type AIAS struct {
 func (c *Cluster) Build(ctx context.Context, name string) (string, error) {
 	out := filepath.Join(c.dir, "bin", name)
 	cmd := append([]string{"-C", c.root, "build", "-trimpath", "-ldflags=-s -w", "-o", out}, "./cmd/"+name)
-	return out, run(ctx, "go", cmd...)
+	return out, run(ctx, "env", append([]string{"CGO_ENABLED=0", "go"}, cmd...)...)
 }
 
 // StartAIAS starts AIAS in the network of the first member. The makers of TPMs that it trusts and its references are laid out by roots and
@@ -87,7 +88,8 @@ func (a *AIAS) connect(ctx context.Context, bundle string) error {
 	if err := json.Unmarshal(data, &b); err != nil {
 		return err
 	}
-	a.CAHash, err = caHash([]byte(b.CA))
+	a.CA = []byte(b.CA)
+	a.CAHash, err = caHash(a.CA)
 	return err
 }
 

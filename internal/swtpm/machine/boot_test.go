@@ -76,17 +76,17 @@ func TestSecureBootOff(t *testing.T) {
 
 func TestEntry(t *testing.T) {
 	digest := sha256.Sum256([]byte("miner"))
-	entry, extend := imaEntry("/var/tmp/.x/xmrig", digest[:])
+	entry, extend := Entry("/var/tmp/.x/xmrig", digest[:])
 	l := ima.NewList(entry, ima.State{})
 	if !l.Next() {
-		t.Fatalf("imaEntry: %v", l.Err())
+		t.Fatalf("Entry: %v", l.Err())
 	}
 	e := l.Entry()
 	if e.PCR != 10 || e.Path != "/var/tmp/.x/xmrig" || !bytes.Equal(e.Digest, digest[:]) || e.Problem != "" {
-		t.Errorf("imaEntry: got %+v", e)
+		t.Errorf("Entry: got %+v", e)
 	}
 	if want := sha256.Sum256(e.Data); !bytes.Equal(extend, want[:]) {
-		t.Errorf("imaEntry: extends %x, want %x", extend, want)
+		t.Errorf("Entry: extends %x, want %x", extend, want)
 	}
 }
 
@@ -99,7 +99,7 @@ func TestWriteAndAppend(t *testing.T) {
 	if err := b.write(root); err != nil {
 		t.Fatalf("write: %v", err)
 	}
-	entry, _ := imaEntry("/bin/x", make([]byte, 32))
+	entry, _ := Entry("/bin/x", make([]byte, 32))
 	if err := appendList(root, entry); err != nil {
 		t.Fatalf("appendList: %v", err)
 	}

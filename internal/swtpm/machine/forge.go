@@ -90,9 +90,9 @@ func templateDigest(data []byte) []byte {
 	return sum[:]
 }
 
-// imaEntry makes an entry of the template ima-sig as the kernel writes it (little endian, SHA-1 template hash, no signature), and
+// Entry makes an entry of the template ima-sig as the kernel writes it (little endian, SHA-1 template hash, no signature), and
 // the digest that the kernel extends for it.
-func imaEntry(name string, digest []byte) (entry, extend []byte) {
+func Entry(name string, digest []byte) (entry, extend []byte) {
 	le := binary.LittleEndian
 	var data []byte
 	field := func(b []byte) { data = append(le.AppendUint32(data, uint32(len(b))), b...) }
@@ -110,7 +110,7 @@ func imaEntry(name string, digest []byte) (entry, extend []byte) {
 
 // withAggregate replaces the first entry of a list by the boot_aggregate of other PCRs: the SHA-256 over PCR 0 to 9.
 func withAggregate(list []byte, pcrs *tpm.Bank) ([]byte, error) {
-	old, _ := imaEntry("boot_aggregate", make([]byte, sha256.Size))
+	old, _ := Entry("boot_aggregate", make([]byte, sha256.Size))
 	if len(list) < len(old) {
 		return nil, errors.New("the IMA list is shorter than its first entry")
 	}
@@ -118,6 +118,6 @@ func withAggregate(list []byte, pcrs *tpm.Bank) ([]byte, error) {
 	for _, v := range pcrs.Values[:10] {
 		h.Write(v)
 	}
-	first, _ := imaEntry("boot_aggregate", h.Sum(nil))
+	first, _ := Entry("boot_aggregate", h.Sum(nil))
 	return append(first, list[len(old):]...), nil
 }

@@ -85,7 +85,7 @@ func Execute(dir, path string, content []byte) error {
 		return fmt.Errorf("find the TPM of the machine: %w", err)
 	}
 	digest := sha256.Sum256(content)
-	entry, extends := imaEntry(path, digest[:])
+	entry, extends := Entry(path, digest[:])
 	root := filepath.Join(dir, rootFolder)
 	if err := appendList(root, entry); err != nil {
 		return err
