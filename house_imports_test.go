@@ -15,7 +15,7 @@ var way = []struct {
 	station  string
 	packages []string
 }{
-	{"parse", []string{"tpm", "eventlog", "ima", "uefi", "kmod", "intel", "assettag"}},
+	{"parse", []string{"tpm", "eventlog", "ima", "uefi", "kmod", "intel", "assettag", "imagekey"}},
 	{"evidence", []string{"evidence"}},
 	{"claims", []string{"claims"}},
 	{"values", []string{"reference", "policy"}},

@@ -39,6 +39,7 @@ type Authority struct {
 	sessions   cipher.AEAD
 	results    *result.Key
 	tagKey     *ecdsa.PrivateKey // signs asset tags
+	secrets    keeper            // seals image keys
 	jwks       []byte
 	metrics    *metrics
 
@@ -123,6 +124,7 @@ func (a *Authority) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.secrets = v
 	if a.ca, err = openCA(ctx, v, a.now); err != nil {
 		return fmt.Errorf("open the CA: %w", err)
 	}

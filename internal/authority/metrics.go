@@ -15,6 +15,7 @@ type metrics struct {
 	attestations *prometheus.CounterVec
 	refusals     *prometheus.CounterVec
 	changes      *prometheus.CounterVec
+	imageKeys    *prometheus.CounterVec
 	enrolments   prometheus.Counter
 	panics       prometheus.Counter
 	waiting      prometheus.Gauge
@@ -33,6 +34,8 @@ func newMetrics(a *Authority) *metrics {
 			Name: "aias_refusals_total", Help: "Requests that were refused, by the type of the problem."}, []string{"problem"}),
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aias_verdict_changes_total", Help: "Changes of verdicts, by cause and by what the node is afterwards."}, []string{"cause", "trust"}),
+		imageKeys: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aias_image_keys_total", Help: "Requests of nodes for image keys, by outcome."}, []string{"outcome"}),
 		enrolments: prometheus.NewCounter(prometheus.CounterOpts{Name: "aias_enrolments_total", Help: "Finished enrolments."}),
 		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "aias_panics_total", Help: "Requests that ended in a panic: each is a bug."}),
 		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "aias_appraisals_waiting", Help: "Appraisals that wait for a processor."}),
@@ -43,7 +46,7 @@ func newMetrics(a *Authority) *metrics {
 		database: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "aias_database_write_seconds", Help: "Time from handing over a write until it is on disk.", Buckets: buckets}),
 	}
-	m.registry.MustRegister(m.attestations, m.refusals, m.changes, m.enrolments, m.panics, m.waiting, m.appraisal, m.requests, m.database,
+	m.registry.MustRegister(m.attestations, m.refusals, m.changes, m.imageKeys, m.enrolments, m.panics, m.waiting, m.appraisal, m.requests, m.database,
 		nodesByTrust{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

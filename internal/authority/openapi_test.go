@@ -71,6 +71,8 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		protocol.Node{}, protocol.NodeList{}, protocol.Report{}, protocol.SignedResult{}, protocol.NodeResult{}, protocol.Change{}, protocol.History{},
 		protocol.RebindRequest{}, protocol.TokenRequest{}, protocol.Token{}, protocol.TokenList{}, protocol.Snapshot{}, protocol.Reference{},
 		protocol.ReferenceList{}, protocol.EK{}, protocol.EKList{}, protocol.Act{}, protocol.ActList{},
+		protocol.ImageKeyRequest{}, protocol.ImageKey{}, protocol.ImageKeyList{}, protocol.ImageKeyChange{}, protocol.ReleaseRequest{}, protocol.Release{},
+		protocol.HeldKeys{}, protocol.LostKeys{}, protocol.LostKey{}, protocol.Class{}, protocol.ClassList{},
 	} {
 		typ := reflect.TypeOf(v)
 		schema, ok := d.Components.Schemas[typ.Name()]

@@ -86,6 +86,16 @@ func (a *Authority) routes() []route {
 		{http.MethodDelete, protocol.PathEK, operators, a.deleteEK},
 		{http.MethodGet, protocol.PathActs, operators, a.getActs},
 
+		{http.MethodPost, protocol.PathImageRelease, nodesOnly, a.postRelease},
+		{http.MethodPost, protocol.PathImageHeld, nodesOnly, a.postHeld},
+		{http.MethodGet, protocol.PathImageKeys, operators, a.getImageKeys},
+		{http.MethodPost, protocol.PathImageKeys, operators, a.postImageKey},
+		{http.MethodGet, protocol.PathImageKey, operators, a.getImageKey},
+		{http.MethodPut, protocol.PathImageKey, operators, a.putImageKey},
+		{http.MethodGet, protocol.PathClasses, readers, a.getClasses},
+		{http.MethodPut, protocol.PathClass, controllers, a.putClass},
+		{http.MethodDelete, protocol.PathClass, controllers, a.deleteClass},
+
 		{http.MethodGet, protocol.PathHealth, anyone, a.getHealth},
 		{http.MethodGet, protocol.PathReady, anyone, a.getReady},
 		{http.MethodGet, protocol.PathMetrics, anyone, a.getMetrics},

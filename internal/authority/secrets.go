@@ -58,6 +58,22 @@ func openVault(ctx context.Context, c *Config, st store.Store) (*vault, error) {
 	return v, nil
 }
 
+// keeper seals secrets at rest under the key-encryption key. aad names the secret and its place: moved elsewhere it does not open.
+type keeper interface {
+	Wrap(ctx context.Context, plain, aad []byte) ([]byte, error)
+	Unwrap(ctx context.Context, sealed, aad []byte) ([]byte, error)
+}
+
+// Wrap seals a secret that is kept outside of the settings.
+func (v *vault) Wrap(_ context.Context, plain, aad []byte) ([]byte, error) {
+	return seal(v.aead, plain, string(aad)), nil
+}
+
+// Unwrap opens what Wrap sealed.
+func (v *vault) Unwrap(_ context.Context, sealed, aad []byte) ([]byte, error) {
+	return unseal(v.aead, sealed, string(aad))
+}
+
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {

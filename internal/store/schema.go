@@ -152,6 +152,24 @@ var migrations = []string{
 		earlier BLOB,
 		earlier_tags BLOB
 	) STRICT, WITHOUT ROWID;`,
+
+	// Nothing refers from a key to its class: what the class said goes along with the key.
+	`CREATE TABLE image_keys (
+		id TEXT PRIMARY KEY,
+		wrapped BLOB NOT NULL,
+		class TEXT NOT NULL,
+		conditions BLOB NOT NULL,
+		image TEXT NOT NULL,
+		created INTEGER NOT NULL,
+		operator TEXT NOT NULL,
+		revoked INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE classes (
+		name TEXT PRIMARY KEY,
+		conditions BLOB NOT NULL,
+		at INTEGER NOT NULL,
+		operator TEXT NOT NULL
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

@@ -209,6 +209,15 @@ type Store interface {
 	EKs(ctx context.Context) ([]EK, error)
 	DeleteEK(ctx context.Context, hash [32]byte, act Act) error
 
+	ImageKeys(ctx context.Context) ([]ImageKey, error)
+	ImageKey(ctx context.Context, id string) (*ImageKey, error) // ErrNotFound
+	AddImageKey(ctx context.Context, k ImageKey, act Act) error // ErrUsed when there is one of that ID
+	SetImageKey(ctx context.Context, k ImageKey, act Act) error // class, conditions and revocation; ErrNotFound
+	Classes(ctx context.Context) ([]Class, error)
+	Class(ctx context.Context, name string) (*Class, error)
+	PutClass(ctx context.Context, c Class, act Act) error
+	DeleteClass(ctx context.Context, name string, act Act) error
+
 	Acts(ctx context.Context, limit int) ([]Act, error)
 	// Clean removes what nothing refers to any more: logs, old sessions and tokens.
 	Clean(ctx context.Context, now time.Time) error

@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -70,6 +71,13 @@ var endorsementRules = append(residentRules[:len(residentRules):len(residentRule
 var residentSigningRules = append(residentRules[:len(residentRules):len(residentRules)],
 	attributeRule{AttrSign, "sign", true, "the key cannot sign"})
 
+var residentDecryptionRules = append(residentRules[:len(residentRules):len(residentRules)], []attributeRule{
+	{AttrDecrypt, "decrypt", true, "the key cannot decrypt"},
+	{AttrSign, "sign", false, "the key also signs"},
+	{AttrRestricted, "restricted", false, "the key decrypts the TPM's own structures only"},
+	{AttrUserWithAuth, "userWithAuth", false, "the key decrypts in any state of the platform, whatever its policy"},
+}...)
+
 // CheckAttestationKey reports everything that keeps p from being an attestation key: it must be a restricted signing key that
 // was born in its TPM and cannot leave it, strong, with a fixed scheme. The failures are joined, attributes as
 // *AttributeError. A key from PEM fails with ErrNoAttributes.
@@ -108,6 +116,22 @@ func (p *Public) CheckEndorsementKey() error {
 // CheckResidentKey reports everything that keeps p from being a signing key that was born in its TPM and cannot leave it. It
 // may be unrestricted: a TLS key. It says nothing until a certification by the TPM's attestation key names p.
 func (p *Public) CheckResidentKey() error { return errors.Join(p.check(residentSigningRules)...) }
+
+// CheckDecryptionKey reports everything that keeps p from being a key on P-256 that was born in its TPM, cannot leave it, and decrypts
+// only while its policy is met. It says nothing until a certification by the TPM's attestation key names p.
+func (p *Public) CheckDecryptionKey() error {
+	errs := p.check(residentDecryptionRules)
+	if p.area == nil {
+		return errors.Join(errs...)
+	}
+	if k, ok := p.Key.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
+		errs = append(errs, fmt.Errorf("%w: the key is not on P-256", ErrUnsupported))
+	}
+	if p.SymAlg != AlgNull || p.SchemeAlg != AlgNull && p.SchemeAlg != algECDH {
+		errs = append(errs, fmt.Errorf("%w: a decryption key with symmetric algorithm %v and scheme %v", ErrUnsupported, p.SymAlg, p.SchemeAlg))
+	}
+	return errors.Join(errs...)
+}
 
 func (p *Public) check(rules []attributeRule) []error {
 	var errs []error

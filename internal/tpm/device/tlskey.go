@@ -77,12 +77,19 @@ func (k *TLSKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 // Certify has ak sign that key lives in the same TPM (TPM2_Certify). It returns a TPMS_ATTEST, to be read by tpm.ParseCertify,
 // and a TPMT_SIGNATURE.
 func (t *TPM) Certify(ak *Key, key *TLSKey, nonce []byte) (message, signature []byte, err error) {
-	if ak == nil || key == nil {
-		return nil, nil, errors.New("TPM: certify: attestation key or TLS key is missing")
+	if key == nil {
+		return nil, nil, errors.New("TPM: certify: the TLS key is missing")
 	}
-	err = t.do("certify TLS key", func() error {
+	return t.certify(ak, key.Key, nonce)
+}
+
+func (t *TPM) certify(ak, key *Key, nonce []byte) (message, signature []byte, err error) {
+	if ak == nil || key == nil {
+		return nil, nil, errors.New("TPM: certify: attestation key or key is missing")
+	}
+	err = t.do("certify "+key.template.name, func() error {
 		return t.with(ak, func(akHandle tpm2.NamedHandle) error {
-			return t.with(key.Key, func(handle tpm2.NamedHandle) error {
+			return t.with(key, func(handle tpm2.NamedHandle) error {
 				rsp, err := tpm2.Certify{
 					ObjectHandle:   tpm2.AuthHandle{Handle: handle.Handle, Name: handle.Name, Auth: tpm2.PasswordAuth(nil)},
 					SignHandle:     tpm2.AuthHandle{Handle: akHandle.Handle, Name: akHandle.Name, Auth: tpm2.PasswordAuth(nil)},

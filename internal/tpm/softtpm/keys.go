@@ -14,10 +14,11 @@ import (
 
 // Attributes of the keys, as the TCG templates and package device set them.
 const (
-	residentAttributes = tpm.AttrFixedTPM | tpm.AttrFixedParent | tpm.AttrSensitiveDataOrigin
-	akAttributes       = residentAttributes | tpm.AttrUserWithAuth | tpm.AttrNoDA | tpm.AttrRestricted | tpm.AttrSign
-	ekAttributes       = residentAttributes | tpm.AttrAdminWithPolicy | tpm.AttrRestricted | tpm.AttrDecrypt
-	tlsAttributes      = residentAttributes | tpm.AttrUserWithAuth | tpm.AttrNoDA | tpm.AttrSign
+	residentAttributes   = tpm.AttrFixedTPM | tpm.AttrFixedParent | tpm.AttrSensitiveDataOrigin
+	akAttributes         = residentAttributes | tpm.AttrUserWithAuth | tpm.AttrNoDA | tpm.AttrRestricted | tpm.AttrSign
+	ekAttributes         = residentAttributes | tpm.AttrAdminWithPolicy | tpm.AttrRestricted | tpm.AttrDecrypt
+	decryptionAttributes = residentAttributes | tpm.AttrNoDA | tpm.AttrDecrypt
+	tlsAttributes        = residentAttributes | tpm.AttrUserWithAuth | tpm.AttrNoDA | tpm.AttrSign
 )
 
 // ekPolicy is the digest of PolicySecret(TPM_RH_ENDORSEMENT) (TCG EK Credential Profile, B.6.2).
@@ -61,6 +62,15 @@ func (t *TPM) EKArea() []byte { return t.ekArea }
 
 // TLSKey returns the TLS key and its TPMT_PUBLIC. [TPM.Certify] says that it lives in this TPM.
 func (t *TPM) TLSKey() (*ecdsa.PrivateKey, []byte) { return t.tls, t.tlsArea }
+
+// DecryptionKey returns a key that decrypts, with the TPMT_PUBLIC of one that is bound to a policy. Unlike one in a TPM it works in any state.
+func (t *TPM) DecryptionKey(policy []byte) (key *ecdsa.PrivateKey, area []byte) {
+	area = eccArea(&t.ek.PublicKey, decryptionAttributes, policy)
+	const symmetric = 10 // bytes before it: type, Name algorithm, attributes, size of the policy
+	area = append(area[:symmetric+len(policy):symmetric+len(policy)], area[symmetric+len(policy)+4:]...)
+	binary.BigEndian.PutUint16(area[symmetric+len(policy):], uint16(tpm.AlgNull))
+	return t.ek, area
+}
 
 // deriveKey computes a P-256 key from the seed. Of 2^32 candidates one is out of range; then the next is taken.
 func deriveKey(seed []byte, use string) *ecdsa.PrivateKey {
