@@ -34,6 +34,11 @@ type ClassRules struct {
 	// GraceSeconds is how long a pod of the class tolerates the taint of an untrusted node.
 	// +kubebuilder:validation:Minimum=0
 	GraceSeconds int64 `json:"graceSeconds"`
+	// Untrusted are the values of the taint with which an untrusted node may still meet the class: all sets of levels that the class leaves out. None
+	// when it asks for all five.
+	// +optional
+	// +kubebuilder:validation:MaxItems=15
+	Untrusted []string `json:"untrusted,omitempty"`
 }
 
 // TrustAdmissionList is a list of TrustAdmission.

@@ -18,7 +18,8 @@ const (
 )
 
 // UntrustedTaint is on every node that is not trusted now, with effect NoSchedule; on one that has fallen, unless TrustEnforcement says
-// otherwise, with NoExecute as well. Its value is empty.
+// otherwise, with NoExecute as well. With NoExecute its value names the levels that do not hold, such as "5" or "4-5", so that pods of a class that
+// leaves those out can tolerate it and nothing else; it is empty when no result counts, and with NoSchedule.
 const UntrustedTaint = "touchstone.dev/untrusted"
 
 // TrustedCondition is the type of the condition of a Node.

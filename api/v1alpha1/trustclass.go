@@ -28,8 +28,8 @@ type TrustClass struct {
 
 // TrustClassSpec is what the class demands. What is left out is the strict choice.
 type TrustClassSpec struct {
-	// Levels that must hold (pass or warn) on the node. Leaving one out means that the class does not care about it; a node that
-	// is not trusted as a whole may then still meet the class.
+	// Levels that must hold (pass or warn) on the node. Leaving one out means that the class does not care about it: a node that
+	// is not trusted as a whole may then still meet the class, and its pods run and are scheduled there.
 	// +kubebuilder:default={1,2,3,4,5}
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=5

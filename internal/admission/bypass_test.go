@@ -28,6 +28,11 @@ func TestNewPodBypasses(t *testing.T) {
 	tolerate := func(tol corev1.Toleration) func(*corev1.Pod) {
 		return func(p *corev1.Pod) { p.Spec.Tolerations = []corev1.Toleration{tol} }
 	}
+	partial := func(tol corev1.Toleration) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Labels[v1alpha1.ClassLabel], p.Spec.Tolerations = "partial", []corev1.Toleration{tol}
+		}
+	}
 	tests := []struct {
 		name, user, ns string
 		change         func(*corev1.Pod)
@@ -57,6 +62,19 @@ func TestNewPodBypasses(t *testing.T) {
 		{"toleration of everything", alice, plain, tolerate(corev1.Toleration{Operator: exists}), "must not tolerate"},
 		{"toleration of every NoExecute", alice, plain, tolerate(corev1.Toleration{Operator: exists, Effect: noExecute}), "must not tolerate"},
 		{"toleration of every NoSchedule", alice, plain, tolerate(corev1.Toleration{Operator: exists, Effect: corev1.TaintEffectNoSchedule}), "must not tolerate"},
+		{"toleration of a level, in a class of all levels", alice, plain, tolerate(corev1.Toleration{Key: ourTaint, Operator: corev1.TolerationOpEqual, Value: "5", Effect: noExecute}), "must not tolerate"},
+		{"class of some levels: a level that it asks for", alice, plain, partial(corev1.Toleration{Key: ourTaint, Operator: corev1.TolerationOpEqual, Value: "3-5", Effect: noExecute}), "must not tolerate"},
+		{"class of some levels: no result", alice, plain, partial(corev1.Toleration{Key: ourTaint, Operator: corev1.TolerationOpEqual, Effect: noExecute}), "must not tolerate"},
+		{"class of some levels: the operator left out", alice, plain, partial(corev1.Toleration{Key: ourTaint, Value: "5", Effect: noExecute}), "must not tolerate"},
+		{"class of some levels: every value, without end", alice, plain, partial(corev1.Toleration{Key: ourTaint, Operator: exists, Effect: noExecute}), "must not tolerate"},
+		{"class of some levels: every value, for long", alice, plain, partial(corev1.Toleration{Key: ourTaint, Operator: exists, Effect: noExecute, TolerationSeconds: new(int64(31))}), "must not tolerate"},
+		{"class of some levels: every effect", alice, plain, partial(corev1.Toleration{Key: ourTaint, Operator: exists}), "must not tolerate"},
+		{"class of some levels: every effect of a value", alice, plain, partial(corev1.Toleration{Key: ourTaint, Operator: corev1.TolerationOpEqual, Value: "5"}), "must not tolerate"},
+		{"class of some levels: every taint", alice, plain, partial(corev1.Toleration{Operator: exists}), "must not tolerate"},
+		{"class of some levels: every NoSchedule", alice, plain, partial(corev1.Toleration{Operator: exists, Effect: corev1.TaintEffectNoSchedule}), "must not tolerate"},
+		{"class of some levels: what it is given anyway", alice, plain, partial(corev1.Toleration{Key: ourTaint, Operator: corev1.TolerationOpEqual, Value: "5", Effect: noExecute}), ""},
+		{"class of some levels, user without use", mallory, plain, partial(corev1.Toleration{Key: "gpu", Operator: exists}), "user mallory may not use trust class partial"},
+		{"class of some levels in a namespace with one of all", alice, classy, partial(corev1.Toleration{Key: "gpu", Operator: exists}), "namespace " + classy + " have the trust class regulated"},
 		{"toleration of something else", alice, plain, tolerate(corev1.Toleration{Key: "gpu", Operator: exists}), ""},
 		{"DaemonSet pod: affinity by field", replicas, plain, func(p *corev1.Pod) {
 			p.Spec.Tolerations = []corev1.Toleration{{Key: "node.kubernetes.io/not-ready", Operator: exists, Effect: noExecute}}
@@ -189,6 +207,12 @@ func TestLivingPods(t *testing.T) {
 					p.Spec.Tolerations[i].TolerationSeconds = new(int64(86400))
 				}
 			}
+		}, "must not tolerate"},
+		{"toleration of a level added", func(p *corev1.Pod) {
+			p.Spec.Tolerations = append(p.Spec.Tolerations, corev1.Toleration{Key: ourTaint, Operator: corev1.TolerationOpEqual, Value: "5", Effect: noExecute})
+		}, "must not tolerate"},
+		{"toleration of NoSchedule added", func(p *corev1.Pod) {
+			p.Spec.Tolerations = append(p.Spec.Tolerations, corev1.Toleration{Key: ourTaint, Operator: exists, Effect: corev1.TaintEffectNoSchedule})
 		}, "must not tolerate"},
 		{"node selector removed", func(p *corev1.Pod) { p.Spec.NodeSelector = nil }, "Forbidden"},
 		{"node selector removed from a gated pod", func(p *corev1.Pod) { delete(p.Spec.NodeSelector, ourLabel) }, "only additions to spec.nodeSelector"},
@@ -419,5 +443,32 @@ func TestDaemonSets(t *testing.T) {
 	w.must(w.as(admin).Update(ctx, d))
 	if got := d.Spec.Template.Spec.NodeSelector; len(got) != 2 || got[v1alpha1.ClassNodeLabelPrefix+"free"] != "true" || got["disk"] != "fast" {
 		t.Errorf("node selector of the template after the class changed: %v, want that of free and disk=fast", got)
+	}
+
+	d.Spec.Template.Labels[v1alpha1.ClassLabel] = "partial"
+	d.Spec.Template.Spec.Tolerations = []corev1.Toleration{{Key: "gpu", Operator: exists, Effect: noExecute, TolerationSeconds: new(int64(7))}}
+	w.must(w.as(admin).Update(ctx, d))
+	const want = ":NoSchedule 4:NoExecute 5:NoExecute 4-5:NoExecute :NoExecute:30"
+	got := d.Spec.Template.Spec.Tolerations
+	if len(got) != 6 || got[0].Key != "gpu" || *got[0].TolerationSeconds != 7 || got[0].Effect != noExecute || ourTolerations(got) != want {
+		t.Errorf("tolerations of the template of a class of some levels: %+v, want gpu's and %s", got, want)
+	}
+	d.Spec.Template.Labels["x"] = "y"
+	w.must(w.as(admin).Update(ctx, d))
+	if got := d.Spec.Template.Spec.Tolerations; len(got) != 6 || ourTolerations(got) != want {
+		t.Errorf("tolerations after another change: %+v, want the same", got)
+	}
+	d.Spec.Template.Labels[v1alpha1.ClassLabel] = "free"
+	w.must(w.as(admin).Update(ctx, d))
+	if got := d.Spec.Template.Spec.Tolerations; len(got) != 1 || got[0].Key != "gpu" {
+		t.Errorf("tolerations after the class changed to one of all levels: %+v, want gpu's", got)
+	}
+	agent := &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Selector: d.Spec.Selector}}
+	agent.Namespace, agent.Name, agent.Spec.Template.Spec = ns, "agent", podSpec()
+	agent.Spec.Template.Labels = map[string]string{"app": "x"}
+	agent.Spec.Template.Spec.Tolerations = []corev1.Toleration{{Key: ourTaint, Operator: exists}}
+	w.must(w.as(admin).Create(ctx, agent))
+	if got := agent.Spec.Template.Spec; len(got.Tolerations) != 1 || got.NodeSelector != nil {
+		t.Errorf("template without a class: %+v, want it as it was", got)
 	}
 }

@@ -66,6 +66,7 @@ type policy struct {
 	object    bool // only objects with the class label
 	namespace bool // only in namespaces with the class label
 	table     bool // the TrustAdmission is its parameter
+	aid       bool // enforces nothing: without it, or without the table, what is made is not changed
 	when      []variable
 	variables []variable
 	checks    []check
@@ -110,7 +111,18 @@ func (p *policy) paramRef() *arv1.ParamRef {
 	if !p.table {
 		return nil
 	}
-	return &arv1.ParamRef{Name: v1alpha1.AdmissionName, ParameterNotFoundAction: new(arv1.DenyAction)}
+	missing := arv1.DenyAction
+	if p.aid {
+		missing = arv1.AllowAction
+	}
+	return &arv1.ParamRef{Name: v1alpha1.AdmissionName, ParameterNotFoundAction: &missing}
+}
+
+func (p *policy) failure() *arv1.FailurePolicyType {
+	if p.aid {
+		return new(arv1.Ignore)
+	}
+	return new(arv1.Fail)
 }
 
 func (p *policy) conditions() []arv1.MatchCondition {
@@ -135,7 +147,7 @@ func (p *policy) validating() (*arv1.ValidatingAdmissionPolicy, *arv1.Validating
 		TypeMeta:   metav1.TypeMeta{APIVersion: arv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicy"},
 		ObjectMeta: p.meta(),
 		Spec: arv1.ValidatingAdmissionPolicySpec{
-			FailurePolicy: new(arv1.Fail), ParamKind: p.paramKind(), MatchConstraints: p.constraints(), MatchConditions: p.conditions(), Variables: p.vars(),
+			FailurePolicy: p.failure(), ParamKind: p.paramKind(), MatchConstraints: p.constraints(), MatchConditions: p.conditions(), Variables: p.vars(),
 		},
 	}
 	for _, c := range p.checks {
@@ -162,7 +174,7 @@ func (p *policy) mutating() (*arv1.MutatingAdmissionPolicy, *arv1.MutatingAdmiss
 		TypeMeta:   metav1.TypeMeta{APIVersion: arv1.SchemeGroupVersion.String(), Kind: "MutatingAdmissionPolicy"},
 		ObjectMeta: p.meta(),
 		Spec: arv1.MutatingAdmissionPolicySpec{
-			FailurePolicy: new(arv1.Fail), ParamKind: p.paramKind(), MatchConstraints: p.constraints(), MatchConditions: p.conditions(), Variables: p.vars(),
+			FailurePolicy: p.failure(), ParamKind: p.paramKind(), MatchConstraints: p.constraints(), MatchConditions: p.conditions(), Variables: p.vars(),
 			Mutations: []arv1.Mutation{{
 				PatchType: arv1.PatchTypeJSONPatch, JSONPatch: &arv1.JSONPatch{Expression: expression(p.patch)},
 			}},

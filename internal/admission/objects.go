@@ -13,7 +13,7 @@ func Objects(o Options) []client.Object {
 	o = o.withDefaults()
 	role, binding := workloadRole()
 	out := []client.Object{role, binding}
-	for _, p := range append(podClass(), daemonSets(), newNodes()) {
+	for _, p := range append(podClass(), daemonSets(), daemonSetTolerations(), newNodes()) {
 		m, b := p.mutating()
 		out = append(out, m, b)
 	}

@@ -12,6 +12,11 @@ const (
 	mayUse = `.group('touchstone.dev').resource('trustclasses').name(variables.class).check(USE).allowed()`
 	// ours are tolerations that would hold off our taint, whatever their effect: an empty key tolerates all.
 	ours = `(!has(t.key) || t.key == '' || t.key == UNTRUSTED_TAINT)`
+	// timed is a toleration of NoExecute that ends with the class's grace; lasting are those that a class which leaves levels out has besides.
+	timed = `t.?operator.orValue('') == 'Exists' && t.?effect.orValue('') == 'NoExecute' && has(t.tolerationSeconds) &&
+		t.tolerationSeconds <= variables.rules.graceSeconds`
+	lasting = `t.?operator.orValue('') == 'Exists' && t.?effect.orValue('') == 'NoSchedule' && size(variables.untrusted) > 0 ||
+		t.?operator.orValue('') == 'Equal' && t.?effect.orValue('') == 'NoExecute' && t.?value.orValue('') in variables.untrusted`
 	// pinned tells whether an image is named by its digest.
 	pinned = `i.matches('^[^@]+@sha256:[0-9a-f]{64}$')`
 	// fromRegistry tells whether an image name lies below one of the prefixes. A prefix ends where a part of the name ends: "registry.example" is
@@ -59,7 +64,8 @@ func podClass() []policy {
 			{"class", `variables.own != '' ? variables.own : ` + namespaceClass},
 			{"known", `params.?classes[?variables.class].hasValue()`},
 			{"selector", `CLASS_NODE_LABEL + variables.class`},
-			{"tolerates", `object.spec.?tolerations.orValue([]).exists(t, has(t.key) && t.key == UNTRUSTED_TAINT)`},
+			{"tolerated", `object.spec.?tolerations.orValue([]).filter(t, has(t.key) && t.key == UNTRUSTED_TAINT).map(t, t.?effect.orValue(''))`},
+			untrusted,
 		},
 		patch: classPatch,
 	}
@@ -71,7 +77,12 @@ func podClass() []policy {
 	return []policy{byLabel, byNamespace}
 }
 
-// classPatch adds what is missing: the class label, the node selector, and the toleration that ends with the class's grace.
+// untrusted are the values of the taint with which a node may still meet the class.
+var untrusted = variable{"untrusted", `params.?classes[?variables.class].?untrusted.orValue([])`}
+
+// classPatch adds what is missing: the class label, the node selector, and the tolerations. Each pod of a class stays on a node that falls for the
+// class's grace. One of a class that leaves levels out also runs where only those fail: Kubernetes takes the first toleration that fits the
+// taint, so the one that ends comes last.
 const classPatch = `!variables.known ? [] :
 	(variables.own != '' ? [] : has(object.metadata.labels)
 		? [JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey(CLASS_LABEL), value: variables.class}]
@@ -79,11 +90,13 @@ const classPatch = `!variables.known ? [] :
 	(has(object.spec.nodeSelector)
 		? [JSONPatch{op: 'add', path: '/spec/nodeSelector/' + jsonpatch.escapeKey(variables.selector), value: 'true'}]
 		: [JSONPatch{op: 'add', path: '/spec/nodeSelector', value: {variables.selector: 'true'}}]) +
-	(variables.tolerates ? [] : has(object.spec.tolerations)
-		? [JSONPatch{op: 'add', path: '/spec/tolerations/-', value: Object.spec.tolerations{
-			key: UNTRUSTED_TAINT, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: int(params.classes[variables.class].graceSeconds)}}]
-		: [JSONPatch{op: 'add', path: '/spec/tolerations', value: [Object.spec.tolerations{
-			key: UNTRUSTED_TAINT, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: int(params.classes[variables.class].graceSeconds)}]}])`
+	(has(object.spec.tolerations) ? [] : [JSONPatch{op: 'add', path: '/spec/tolerations', value: []}]) +
+	(size(variables.untrusted) == 0 || variables.tolerated.exists(e, e == 'NoSchedule') ? [] : [JSONPatch{op: 'add', path: '/spec/tolerations/-',
+		value: Object.spec.tolerations{key: UNTRUSTED_TAINT, operator: 'Exists', effect: 'NoSchedule'}}]) +
+	(variables.tolerated.exists(e, e != 'NoSchedule') ? [] : variables.untrusted.map(v, JSONPatch{op: 'add', path: '/spec/tolerations/-',
+			value: Object.spec.tolerations{key: UNTRUSTED_TAINT, operator: 'Equal', value: v, effect: 'NoExecute'}}) +
+		[JSONPatch{op: 'add', path: '/spec/tolerations/-', value: Object.spec.tolerations{
+			key: UNTRUSTED_TAINT, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: int(params.classes[variables.class].graceSeconds)}}])`
 
 // podPolicies are the validating policies about pods.
 func podPolicies() []policy {
@@ -101,6 +114,7 @@ func newPods() policy {
 			{"level", `{'privileged': 0, 'baseline': 1, 'restricted': 2}`},
 			{"enforced", `namespaceObject.metadata.?labels[?'pod-security.kubernetes.io/enforce'].orValue('privileged')`},
 			{"version", `namespaceObject.metadata.?labels[?'pod-security.kubernetes.io/enforce-version'].orValue('latest')`},
+			untrusted,
 		}, append(rules, podImages("images", "object"))...),
 	}
 	p.checks = append([]check{
@@ -120,8 +134,7 @@ func newPods() policy {
 			"the node selector of the trust class is missing: is the MutatingAdmissionPolicy class-of-pods" + suffix + " there with its binding?",
 		},
 		{
-			`object.spec.?tolerations.orValue([]).all(t, !` + ours + ` || has(t.key) && t.key == UNTRUSTED_TAINT && t.?operator.orValue('') == 'Exists' &&
-				t.?effect.orValue('') == 'NoExecute' && has(t.tolerationSeconds) && t.tolerationSeconds <= variables.rules.graceSeconds)`,
+			`object.spec.?tolerations.orValue([]).all(t, !` + ours + ` || has(t.key) && t.key == UNTRUSTED_TAINT && (` + timed + ` || ` + lasting + `))`,
 			"pods with a trust class must not tolerate the taint of untrusted nodes: name the keys in spec.tolerations, and leave out " + "touchstone.dev/untrusted, which is added with the grace of the class",
 		},
 		{

@@ -1,6 +1,8 @@
 package admission
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,9 +51,44 @@ func TestClassBecomesPlacement(t *testing.T) {
 			t.Errorf("%s: tolerations of our taint %+v, want NoExecute for 30 s", tt.name, found)
 		}
 	}
+	for name, change := range map[string]func(*corev1.Pod){
+		"class of some levels": func(*corev1.Pod) {},
+		"class of some levels, with tolerations": func(p *corev1.Pod) {
+			p.Spec.Tolerations = []corev1.Toleration{{Key: "gpu", Operator: corev1.TolerationOpExists}}
+		},
+		"class of some levels, one toleration brought along": func(p *corev1.Pod) {
+			p.Spec.Tolerations = []corev1.Toleration{{Key: v1alpha1.UntrustedTaint, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}}
+		},
+	} {
+		p := pod(plain, func(p *corev1.Pod) { p.Labels[v1alpha1.ClassLabel] = "partial"; change(p) })
+		if err := w.as(alice).Create(ctx, p); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		const want = ":NoSchedule 4:NoExecute 5:NoExecute 4-5:NoExecute :NoExecute:30" // in this order: the first that fits counts
+		if got := ourTolerations(p.Spec.Tolerations); got != want {
+			t.Errorf("%s: tolerations of our taint %q, want %q", name, got, want)
+		}
+	}
 	p := pod(plain, func(p *corev1.Pod) { p.Labels = nil; p.Spec.Containers[0].Image = "anything" })
 	w.must(w.as(mallory).Create(ctx, p))
 	if p.Spec.NodeSelector != nil || p.Labels != nil {
 		t.Errorf("a pod without a class is changed: %v %v", p.Spec.NodeSelector, p.Labels)
 	}
+}
+
+// ourTolerations are those of our taint, each as VALUE:EFFECT and its seconds, in their order.
+func ourTolerations(all []corev1.Toleration) string {
+	var out []string
+	for _, tol := range all {
+		if tol.Key != v1alpha1.UntrustedTaint {
+			continue
+		}
+		text := tol.Value + ":" + string(tol.Effect)
+		if tol.TolerationSeconds != nil {
+			text += fmt.Sprintf(":%d", *tol.TolerationSeconds)
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, " ")
 }

@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"touchstone.dev/touchstone/api/v1alpha1"
+	"touchstone.dev/touchstone/internal/cluster/class"
 )
 
 const defaultGrace = 30 * time.Second
@@ -37,6 +38,7 @@ func Rules(c *v1alpha1.TrustClassSpec) v1alpha1.ClassRules {
 		Registries:          c.Images.Registries,
 		EphemeralContainers: one(c.EphemeralContainers, v1alpha1.Deny, v1alpha1.Allow),
 		GraceSeconds:        int64(grace / time.Second),
+		Untrusted:           class.Untrusted(c),
 	}
 }
 

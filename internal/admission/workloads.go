@@ -54,18 +54,53 @@ func daemonSets() policy {
 	return policy{
 		name: "class-of-daemonsets", about: "a DaemonSet of a class makes pods for the nodes that meet it, only",
 		rules: []rule{{group: "apps", resources: []string{"daemonsets"}, operations: []arv1.OperationType{arv1.Create, arv1.Update}}},
-		variables: []variable{
-			{"own", `object.spec.template.?metadata.?labels[?CLASS_LABEL].orValue('')`},
-			{"imposed", namespaceClass},
-			{"class", `variables.imposed != '' ? variables.imposed : variables.own`},
-			{"selector", `CLASS_NODE_LABEL + variables.class`},
-			{"old", `object.spec.template.spec.?nodeSelector.orValue({})`},
-		},
-		when: []variable{{"maybe-class", `oldObject == null || object.spec.template != oldObject.spec.template`}},
+		variables: append(daemonSetClass(),
+			variable{"selector", `CLASS_NODE_LABEL + variables.class`},
+			variable{"old", `object.spec.template.spec.?nodeSelector.orValue({})`},
+		),
+		when: daemonSetChanged,
 		patch: `(variables.old.filter(k, k.startsWith(CLASS_NODE_LABEL) && k != variables.selector).map(k,
 				JSONPatch{op: 'remove', path: '/spec/template/spec/nodeSelector/' + jsonpatch.escapeKey(k)})) +
 			(!variables.class.matches('^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$') ? [] : has(object.spec.template.spec.nodeSelector)
 				? [JSONPatch{op: 'add', path: '/spec/template/spec/nodeSelector/' + jsonpatch.escapeKey(variables.selector), value: 'true'}]
 				: [JSONPatch{op: 'add', path: '/spec/template/spec/nodeSelector', value: {variables.selector: 'true'}}])`,
+	}
+}
+
+var daemonSetChanged = []variable{{"maybe-class", `oldObject == null || object.spec.template != oldObject.spec.template`}}
+
+// daemonSetClass is the class that pods of a DaemonSet will have.
+func daemonSetClass() []variable {
+	return []variable{
+		{"own", `object.spec.template.?metadata.?labels[?CLASS_LABEL].orValue('')`},
+		{"imposed", namespaceClass},
+		{"class", `variables.imposed != '' ? variables.imposed : variables.own`},
+	}
+}
+
+// daemonSetTolerations writes the tolerations of the class into the template, too: the DaemonSet controller looks there, not at the pods, and would
+// else take a pod of a class that leaves levels out off a node where only those fail. What tolerates our taint otherwise goes: pods of the class
+// would be refused for it. Only copies of tolerations can be written back.
+func daemonSetTolerations() policy {
+	const toleration = `Object.spec.template.spec.tolerations`
+	return policy{
+		name: "tolerations-of-daemonsets", about: "a DaemonSet of a class that leaves levels out keeps its pods where only those levels fail",
+		rules: []rule{{group: "apps", resources: []string{"daemonsets"}, operations: []arv1.OperationType{arv1.Create, arv1.Update}}},
+		table: true, aid: true,
+		when: daemonSetChanged,
+		variables: append(daemonSetClass(),
+			untrusted,
+			variable{"known", `params.?classes[?variables.class].hasValue()`},
+			variable{"old", `object.spec.template.spec.?tolerations.orValue([])`},
+			variable{"others", `variables.old.filter(t, !has(t.key) || t.key != UNTRUSTED_TAINT)`},
+		),
+		patch: `!variables.known || size(variables.untrusted) == 0 && size(variables.others) == size(variables.old) ? [] :
+			[JSONPatch{op: 'add', path: '/spec/template/spec/tolerations', value:
+				variables.others.map(t, ` + toleration + `{?key: t.?key, ?operator: t.?operator, ?value: t.?value, ?effect: t.?effect, ?tolerationSeconds: t.?tolerationSeconds}) +
+				(size(variables.untrusted) == 0 ? [] :
+					[` + toleration + `{key: UNTRUSTED_TAINT, operator: 'Exists', effect: 'NoSchedule'}] +
+					variables.untrusted.map(v, ` + toleration + `{key: UNTRUSTED_TAINT, operator: 'Equal', value: v, effect: 'NoExecute'}) +
+					[` + toleration + `{key: UNTRUSTED_TAINT, operator: 'Exists', effect: 'NoExecute',
+						tolerationSeconds: int(params.classes[variables.class].graceSeconds)}])}]`,
 	}
 }

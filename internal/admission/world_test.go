@@ -31,7 +31,7 @@ import (
 // name, as they would from a certificate.
 const (
 	admin     = "admin"
-	alice     = "alice" // may use the classes regulated and lenient, and do whatever a tenant may
+	alice     = "alice" // may use the classes regulated, lenient and partial, and do whatever a tenant may
 	mallory   = "mallory"
 	kubelet   = "system:node:w1"
 	scheduler = "system:kube-scheduler"
@@ -135,7 +135,7 @@ func (w *world) installUsers() {
 	}}
 	tenant.Name = "tenant"
 	use := &rbacv1.ClusterRole{Rules: []rbacv1.PolicyRule{
-		{APIGroups: []string{"touchstone.dev"}, Resources: []string{"trustclasses"}, ResourceNames: []string{"regulated", "lenient"}, Verbs: []string{"use"}},
+		{APIGroups: []string{"touchstone.dev"}, Resources: []string{"trustclasses"}, ResourceNames: []string{"regulated", "lenient", "partial"}, Verbs: []string{"use"}},
 	}}
 	use.Name = "use-some"
 	// Who may do everything within a namespace may still use no class: that is asked of the cluster.
@@ -157,16 +157,17 @@ func (w *world) installUsers() {
 	bind("use-some", user(alice))
 }
 
-// classes are the TrustClasses of the tests: of the strictest kind, and one that allows much.
+// classes are the TrustClasses of the tests: of the strictest kind, one that allows much, and one that leaves levels 4 and 5 out.
 func classes() []v1alpha1.TrustClass {
-	out := make([]v1alpha1.TrustClass, 4)
-	for i, name := range []string{"regulated", "other", "free", "lenient"} {
+	out := make([]v1alpha1.TrustClass, 5)
+	for i, name := range []string{"regulated", "other", "free", "lenient", "partial"} {
 		out[i].Name = name
 	}
 	out[3].Spec = v1alpha1.TrustClassSpec{
 		PodSecurity: "privileged", EphemeralContainers: v1alpha1.Allow, Eviction: v1alpha1.Eviction{Grace: &metav1.Duration{Duration: 5 * time.Second}},
 		Images: v1alpha1.ImageRequirement{Digests: v1alpha1.Any, Registries: []string{"registry.example/team/", "registry.example/tool", "mirror.example"}},
 	}
+	out[4].Spec.Levels = []int32{1, 2, 3}
 	return out
 }
 

@@ -247,3 +247,28 @@ func script() (string, error) {
 		}
 	}
 }
+
+// Run starts another program of Kubernetes beside the server, with the user "admin" for its kubeconfig, until t ends: kube-scheduler, or
+// kube-controller-manager with the controllers that a test is about. It listens on no port that anyone knows.
+func (s *Server) Run(t testing.TB, program string, arguments ...string) {
+	t.Helper()
+	bin, err := programs(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports, err := freePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Run(s.Dir, filepath.Join(s.Dir, program+".log"), filepath.Join(bin, program), append([]string{"--kubeconfig=" + s.Kubeconfig, "--authentication-skip-lookup", "--leader-elect=false",
+		"--bind-address=127.0.0.1", "--secure-port=" + ports[0], "--cert-dir=" + s.Dir}, arguments...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("%s: %s", program, p.Output())
+		}
+	})
+}

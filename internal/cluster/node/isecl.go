@@ -36,5 +36,5 @@ func (w *wish) isecl(e *board.Entry, expires *metav1.Time, report string, held, 
 	if expires != nil {
 		w.labels[iseclExpiry] = expires.UTC().Format(iseclTimeForm)
 	}
-	w.taint(iseclTaint, "true", e, held, stay)
+	w.taint(iseclTaint, "true", "true", e, held, stay)
 }

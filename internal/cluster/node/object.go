@@ -15,9 +15,10 @@ import (
 	"touchstone.dev/touchstone/api/v1alpha1"
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/cluster/board"
+	"touchstone.dev/touchstone/internal/cluster/class"
 )
 
-// taint is one taint of ours by what tells it from others': key and effect.
+// taint is one taint of ours. Key and effect tell it from others'.
 type taint struct {
 	key, value string
 	effect     corev1.TaintEffect
@@ -26,8 +27,9 @@ type taint struct {
 // wish is what the controller wants of a node object.
 type wish struct {
 	labels   map[string]string // all that may be there under our prefixes
-	set      []taint           // to be there
-	unset    []taint           // not to be there; what is in neither list stays as it is
+	set      []taint           // to be there, with this value
+	unset    []taint           // not to be there; what is in no list stays as it is
+	valued   []taint           // to have this value, if it is there
 	prefixes []string          // of labels that are ours
 	notes    map[string]string // annotations; an empty value removes
 }
@@ -48,14 +50,14 @@ func wanted(e *board.Entry, held, stay bool) *wish {
 	for name, value := range e.Class.Tags {
 		w.labels[v1alpha1.TagLabelPrefix+name] = value
 	}
-	w.taint(v1alpha1.UntrustedTaint, "", e, held, stay)
+	w.taint(v1alpha1.UntrustedTaint, "", class.TaintValue(e.Class), e, held, stay)
 	return w
 }
 
 // taint wants the taint of a key: NoSchedule while the node is not trusted, NoExecute once it has fallen. A node that never had trust keeps the
 // NoExecute that it was made with: nothing that matters can run there, and a cluster that is just getting to know Touchstone goes on working.
-func (w *wish) taint(key, value string, e *board.Entry, held, stay bool) {
-	schedule, execute := taint{key, value, corev1.TaintEffectNoSchedule}, taint{key, value, corev1.TaintEffectNoExecute}
+func (w *wish) taint(key, scheduleValue, executeValue string, e *board.Entry, held, stay bool) {
+	schedule, execute := taint{key, scheduleValue, corev1.TaintEffectNoSchedule}, taint{key, executeValue, corev1.TaintEffectNoExecute}
 	if e.Verdict.Trusted {
 		w.unset = append(w.unset, schedule, execute)
 		return
@@ -66,6 +68,8 @@ func (w *wish) taint(key, value string, e *board.Entry, held, stay bool) {
 		w.unset = append(w.unset, execute)
 	case !e.FellAt.IsZero():
 		w.set = append(w.set, execute)
+	default:
+		w.valued = append(w.valued, execute)
 	}
 }
 
@@ -126,6 +130,14 @@ func (w *wish) taintsOf(n *corev1.Node, now time.Time) ([]corev1.Taint, bool) {
 		if slices.ContainsFunc(w.unset, is(t)) {
 			changed = true
 			continue
+		}
+		for _, ours := range slices.Concat(w.set, w.valued) {
+			if is(t)(ours) && t.Value != ours.value {
+				t.Value, changed = ours.value, true
+				if t.Effect == corev1.TaintEffectNoExecute {
+					t.TimeAdded = &metav1.Time{Time: now} // for who tolerates the new one for a while, it begins now
+				}
+			}
 		}
 		taints = append(taints, t)
 	}
