@@ -91,7 +91,7 @@ func New(ctx context.Context, o Options) (manager.Manager, error) {
 	m, err := manager.New(unlimited(o.Config), manager.Options{
 		Scheme: scheme, Logger: logr.FromSlogHandler(o.Log.Handler()), Cache: caches(), Metrics: server.Options{BindAddress: o.Metrics},
 		Client:                 client.Options{Cache: &client.CacheOptions{Unstructured: false}},
-		HealthProbeBindAddress: o.Health, LeaderElection: o.LeaderElection, LeaderElectionID: leaderID, LeaderElectionNamespace: o.Namespace,
+		HealthProbeBindAddress: "0", LeaderElection: o.LeaderElection, LeaderElectionID: leaderID, LeaderElectionNamespace: o.Namespace,
 		LeaderElectionReleaseOnCancel: true, LeaseDuration: ptr.To(leaseTime), RenewDeadline: ptr.To(renewTime), RetryPeriod: ptr.To(retryTime),
 		GracefulShutdownTimeout: ptr.To(5 * time.Second),
 		Controller:              config.Controller{SkipNameValidation: ptr.To(true), EnableWarmup: ptr.To(true)},
@@ -111,7 +111,23 @@ func New(ctx context.Context, o Options) (manager.Manager, error) {
 	if err := rooms.open(); err != nil {
 		return nil, err
 	}
-	return m, errors.Join(m.AddHealthzCheck("process", healthz.Ping), m.AddReadyzCheck("process", healthz.Ping))
+	h := &health{feed: rooms.feed, elected: m.Elected(), now: o.Now}
+	if err := h.setup(ctx, m, o.Health); err != nil {
+		return nil, err
+	}
+	return &checked{m, h}, nil
+}
+
+// checked is a manager whose checks are ours.
+type checked struct {
+	manager.Manager
+	health *health
+}
+
+// AddReadyzCheck adds a check without which the process is not ready.
+func (c *checked) AddReadyzCheck(name string, check healthz.Checker) error {
+	c.health.add(name, check)
+	return nil
 }
 
 // unlimited takes client-go's limit away, which makes requests wait here in the order in which they came: a node that fell behind events about others. What is under way

@@ -61,7 +61,8 @@ type Feed struct {
 	keys      []byte
 	fetched   time.Time
 	connected bool
-	synced    bool // since the start, once
+	trouble   string // why the last stream ended
+	synced    bool   // since the start, once
 	since     time.Time
 	listeners []func(ctx context.Context, node string)
 	onSync    []func()
@@ -113,6 +114,13 @@ func (f *Feed) Connected() (bool, time.Time) {
 	return f.connected, f.since
 }
 
+// Trouble is why the last stream ended; empty when none did.
+func (f *Feed) Trouble() string {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.trouble
+}
+
 // OnChange calls fn, on the goroutine of the stream, after each event about a node. To be called before Run.
 func (f *Feed) OnChange(fn func(ctx context.Context, node string)) {
 	f.listeners = append(f.listeners, fn)
@@ -134,7 +142,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	for {
 		began := f.o.Now()
 		err := f.stream(ctx)
-		f.disconnected()
+		f.disconnected(err)
 		if f.o.Now().Sub(began) > maxBack {
 			wait = backoff
 		}
@@ -199,9 +207,12 @@ func (f *Feed) complete(ctx context.Context) error {
 	return nil
 }
 
-func (f *Feed) disconnected() {
+func (f *Feed) disconnected(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.trouble = "it was closed"; err != nil {
+		f.trouble = bounded(err.Error(), maxReason)
+	}
 	if f.connected {
 		f.connected, f.since = false, f.o.Now()
 	}
