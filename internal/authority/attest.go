@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"time"
 
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/evidence"
+	"touchstone.dev/touchstone/internal/nbde"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/result"
 	"touchstone.dev/touchstone/internal/store"
@@ -26,7 +28,7 @@ import (
 //  3. Its nonce is a challenge that was issued to this node, is fresh and was not answered before.
 //  4. The verifier authenticates and appraises; logs that were not sent again come from the store.
 //  5. One transaction writes watermark, verdict, Evidence and history; it refuses when the challenge was used meanwhile.
-func (a *Authority) attest(ctx context.Context, n *node, body []byte) (*protocol.Attestation, error) {
+func (a *Authority) attest(ctx context.Context, n *node, body []byte, from netip.Addr) (*protocol.Attestation, error) {
 	doc, err := evidence.Decode(body)
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "malformed-evidence", "the Evidence cannot be read", err.Error(), "update the trust agent; see the log of AIAS")
@@ -67,7 +69,7 @@ func (a *Authority) attest(ctx context.Context, n *node, body []byte) (*protocol
 	case err != nil:
 		return nil, err
 	}
-	return a.conclude(ctx, n, snap, step{doc, out, machine, issued, now})
+	return a.conclude(ctx, n, snap, step{doc, out, machine, issued, now, from})
 }
 
 // again refuses Evidence and brings a challenge along, so that the node can go on in one more round trip.
@@ -153,6 +155,7 @@ type step struct {
 	machine result.Machine
 	issued  int64 // issue time of the challenge
 	now     time.Time
+	from    netip.Addr // of the node's connection
 }
 
 // conclude writes the outcome and answers.
@@ -187,6 +190,9 @@ func (a *Authority) conclude(ctx context.Context, n *node, snap *Snapshot, st st
 		return nil, err
 	}
 	n.verdict = out.Verdict
+	if c := out.Checkpoint; out.Authentic && c != nil {
+		a.disks.Attested(ctx, nbde.Attestation{Node: n.name, Source: st.from, ResetCount: c.ResetCount})
+	}
 	if a.snapshot.Load() != snap {
 		a.askRejudge() // the policy changed meanwhile, and who goes through the nodes may have passed this one
 	}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
+	"touchstone.dev/touchstone/internal/nbde"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/result"
 	"touchstone.dev/touchstone/internal/store"
@@ -56,6 +57,7 @@ type Authority struct {
 	binding [64]sync.Mutex
 	names   maphash.Seed
 
+	disks     *nbde.Service
 	expiry    *expiry
 	changes   *broadcast
 	feed      *feed
@@ -148,6 +150,9 @@ func (a *Authority) openKeys(ctx context.Context) error {
 		return fmt.Errorf("open the key of asset tags: %w", err)
 	}
 	if a.results, err = result.NewKey(signer); err != nil {
+		return err
+	}
+	if err := a.openDisks(ctx, v); err != nil {
 		return err
 	}
 	a.jwks, err = result.JWKS(a.results)

@@ -29,6 +29,7 @@ type Config struct {
 	CertificateLifetime Duration    `json:"certificateLifetime"`
 	ChallengeLifetime   Duration    `json:"challengeLifetime"`
 	Kubernetes          Kubernetes  `json:"kubernetes"`
+	Disks               Disks       `json:"disks"`
 	Limits              Limits      `json:"limits"`
 	Log                 LogSettings `json:"log"`
 }
@@ -73,6 +74,7 @@ func DefaultConfig() Config {
 		Listen: ":8443", Data: "/var/lib/aias",
 		CertificateLifetime: Duration(30 * 24 * time.Hour), ChallengeLifetime: Duration(10 * time.Minute),
 		Kubernetes: Kubernetes{Audience: "aias", Controllers: []string{}, RelyingParties: []string{}, Agents: []string{}},
+		Disks:      Disks{PerNode: 20, PerAddress: 100},
 		Limits: Limits{
 			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000, Waiting: 1000, Idle: Duration(10 * time.Second),
 		},
@@ -123,7 +125,7 @@ func (c *Config) complete() error {
 	if l := time.Duration(c.ChallengeLifetime); l < 10*time.Second || l > 24*time.Hour {
 		bad("challengeLifetime %v: want 10s to 24h", l)
 	}
-	errs = append(errs, c.Kubernetes.complete())
+	errs = append(errs, c.Kubernetes.complete(), c.Disks.complete(c))
 	l := c.Limits
 	if l.Appraisals < 0 || l.EvidenceInFlight < 64<<20 || l.PerNode <= 0 || l.PerNodeBurst < 1 || l.Enrolments <= 0 || l.Connections < 1 || l.Waiting < 0 || l.Idle < Duration(time.Second) {
 		bad("limits: all must be positive (waiting may be 0), evidenceInFlight at least 67108864, idle at least 1s")

@@ -142,7 +142,7 @@ func (a *Authority) postAttest(w http.ResponseWriter, r *http.Request, id identi
 	}
 	a.crew.do(func() {
 		var out *protocol.Attestation
-		if out, err = a.attest(ctx, n, body); err == nil {
+		if out, err = a.attest(ctx, n, body, sourceOf(r)); err == nil {
 			err = answer(w, out)
 		}
 	})

@@ -16,6 +16,7 @@ type metrics struct {
 	refusals     *prometheus.CounterVec
 	changes      *prometheus.CounterVec
 	imageKeys    *prometheus.CounterVec
+	disks        *prometheus.CounterVec
 	enrolments   prometheus.Counter
 	panics       prometheus.Counter
 	waiting      prometheus.Gauge
@@ -36,6 +37,8 @@ func newMetrics(a *Authority) *metrics {
 			Name: "aias_verdict_changes_total", Help: "Changes of verdicts, by cause and by what the node is afterwards."}, []string{"cause", "trust"}),
 		imageKeys: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aias_image_keys_total", Help: "Requests of nodes for image keys, by outcome."}, []string{"outcome"}),
+		disks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aias_disk_recoveries_total", Help: "Recoveries of disk keys that were asked for, by whether they were released."}, []string{"answer"}),
 		enrolments: prometheus.NewCounter(prometheus.CounterOpts{Name: "aias_enrolments_total", Help: "Finished enrolments."}),
 		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "aias_panics_total", Help: "Requests that ended in a panic: each is a bug."}),
 		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "aias_appraisals_waiting", Help: "Appraisals that wait for a processor."}),
@@ -46,7 +49,7 @@ func newMetrics(a *Authority) *metrics {
 		database: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "aias_database_write_seconds", Help: "Time from handing over a write until it is on disk.", Buckets: buckets}),
 	}
-	m.registry.MustRegister(m.attestations, m.refusals, m.changes, m.imageKeys, m.enrolments, m.panics, m.waiting, m.appraisal, m.requests, m.database,
+	m.registry.MustRegister(m.attestations, m.refusals, m.changes, m.disks, m.imageKeys, m.enrolments, m.panics, m.waiting, m.appraisal, m.requests, m.database,
 		nodesByTrust{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

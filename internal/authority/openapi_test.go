@@ -73,6 +73,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		protocol.ReferenceList{}, protocol.EK{}, protocol.EKList{}, protocol.Act{}, protocol.ActList{},
 		protocol.ImageKeyRequest{}, protocol.ImageKey{}, protocol.ImageKeyList{}, protocol.ImageKeyChange{}, protocol.ReleaseRequest{}, protocol.Release{},
 		protocol.HeldKeys{}, protocol.LostKeys{}, protocol.LostKey{}, protocol.Class{}, protocol.ClassList{},
+		protocol.DiskPolicy{}, protocol.DiskAct{}, protocol.DiskLast{}, protocol.DiskClient{}, protocol.DiskKey{}, protocol.Disk{}, protocol.DiskList{},
 	} {
 		typ := reflect.TypeOf(v)
 		schema, ok := d.Components.Schemas[typ.Name()]

@@ -85,6 +85,11 @@ func (a *Authority) routes() []route {
 		{http.MethodPost, protocol.PathEKs, operators, a.postEK},
 		{http.MethodDelete, protocol.PathEK, operators, a.deleteEK},
 		{http.MethodGet, protocol.PathActs, operators, a.getActs},
+		{http.MethodGet, protocol.PathDisks, operators, a.getDisks},
+		{http.MethodPut, protocol.PathDisk, operators, a.putDisk},
+		{http.MethodDelete, protocol.PathDisk, operators, a.deleteDisk},
+		{http.MethodPost, protocol.PathDiskAct, operators, a.postDisk},
+		{http.MethodPost, protocol.PathDiskRotate, operators, a.postDiskKeys},
 
 		{http.MethodPost, protocol.PathImageRelease, nodesOnly, a.postRelease},
 		{http.MethodPost, protocol.PathImageHeld, nodesOnly, a.postHeld},

@@ -44,6 +44,11 @@ func (a *Authority) Serve(ctx context.Context, l net.Listener) error {
 		defer wg.Done()
 		a.Run(background)
 	}()
+	stopDisks, err := a.serveDisks(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopDisks()
 	failed := make(chan error, 1)
 	go func() {
 		failed <- srv.Serve(tls.NewListener(&bounded{Listener: l, max: int64(a.cfg.Limits.Connections), log: a.log}, a.TLS()))
@@ -57,7 +62,7 @@ func (a *Authority) Serve(ctx context.Context, l net.Listener) error {
 	drain, done := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer done()
 	a.changes.close()
-	err := srv.Shutdown(drain)
+	err = srv.Shutdown(drain)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close()
 	}

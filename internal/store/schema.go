@@ -170,6 +170,26 @@ var migrations = []string{
 		at INTEGER NOT NULL,
 		operator TEXT NOT NULL
 	) STRICT, WITHOUT ROWID;`,
+	// Keys of disks. Those of a node outlive the node: its disks do, too.
+	`CREATE TABLE disk_keys (
+		thumbprint TEXT PRIMARY KEY,
+		node TEXT NOT NULL,
+		use TEXT NOT NULL,
+		sealed BLOB NOT NULL,
+		created INTEGER NOT NULL,
+		rotated INTEGER NOT NULL,
+		imported INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+	CREATE INDEX disk_keys_node ON disk_keys (node);
+	CREATE TABLE disk_nodes (node TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
+	CREATE TABLE disk_uses (
+		thumbprint TEXT NOT NULL REFERENCES disk_keys (thumbprint) ON DELETE CASCADE,
+		client TEXT NOT NULL,
+		last INTEGER NOT NULL,
+		count INTEGER NOT NULL,
+		PRIMARY KEY (thumbprint, client)
+	) STRICT, WITHOUT ROWID;
+	CREATE INDEX disk_uses_last ON disk_uses (thumbprint, last);`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

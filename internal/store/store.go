@@ -217,6 +217,11 @@ type Store interface {
 	Class(ctx context.Context, name string) (*Class, error)
 	PutClass(ctx context.Context, c Class, act Act) error
 	DeleteClass(ctx context.Context, name string, act Act) error
+	DiskKeys(ctx context.Context) ([]DiskKey, error)
+	DiskNodes(ctx context.Context) (map[string][]byte, error)
+	DiskUses(ctx context.Context) ([]DiskUse, error)
+	SaveDisk(ctx context.Context, d *DiskStep) error
+	ResealDiskKeys(ctx context.Context, sealed map[string][]byte) error
 
 	Acts(ctx context.Context, limit int) ([]Act, error)
 	// Clean removes what nothing refers to any more: logs, old sessions and tokens.

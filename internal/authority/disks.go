@@ -1,0 +1,173 @@
+package authority
+
+import (
+	"context"
+	"crypto/cipher"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"touchstone.dev/touchstone/internal/appraisal"
+	"touchstone.dev/touchstone/internal/nbde"
+	"touchstone.dev/touchstone/internal/release"
+)
+
+// Disks is the part of the configuration about keys of disks (clevis, Tang).
+type Disks struct {
+	Listen     string  `json:"listen"`     // HOST:PORT of plain HTTP; empty: keys of disks are not served
+	Address    string  `json:"address"`    // HOST:PORT that clevis uses
+	Open       bool    `json:"open"`       // answer for keys that all share, as a plain Tang does
+	PerNode    float64 `json:"perNode"`    // recoveries a second and node, in the long run
+	PerAddress float64 `json:"perAddress"` // recoveries a second and address with shared keys
+}
+
+func (d *Disks) complete(c *Config) error {
+	if d.PerNode <= 0 || d.PerAddress <= 0 {
+		return fmt.Errorf("configuration: disks.perNode and disks.perAddress: want more than 0")
+	}
+	if d.Listen == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(d.Listen)
+	if err != nil {
+		return fmt.Errorf("configuration: disks.listen %q: want HOST:PORT or :PORT", d.Listen)
+	}
+	if d.Address == "" {
+		if host, _, err := net.SplitHostPort(c.Address); err == nil {
+			d.Address = net.JoinHostPort(host, port)
+		}
+	}
+	return nil
+}
+
+// limits are those of the configuration; three seconds of them may come at once, and with shared keys ten: a rack that boots has one address.
+func (d *Disks) limits() nbde.Limits {
+	return nbde.Limits{PerNode: d.PerNode, PerNodeBurst: max(1, int(3*d.PerNode)), PerAddress: d.PerAddress, PerAddressBurst: max(1, int(10*d.PerAddress))}
+}
+
+// openDisks loads the keys of disks.
+func (a *Authority) openDisks(ctx context.Context, v *vault) error {
+	var err error
+	a.disks, err = nbde.Open(ctx, nbde.Options{
+		Store: a.store, Seal: vaultSealer{v.aead}, Standing: a.diskStanding, Note: a.noteDisk,
+		Open: a.cfg.Disks.Open, Limits: a.cfg.Disks.limits(), Now: a.now, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	return a.disks.Prepare(ctx)
+}
+
+// vaultSealer seals as the vault does.
+type vaultSealer struct{ aead cipher.AEAD }
+
+// Wrap seals.
+func (s vaultSealer) Wrap(_ context.Context, plain, aad []byte) ([]byte, error) {
+	return seal(s.aead, plain, string(aad)), nil
+}
+
+// Unwrap opens.
+func (s vaultSealer) Unwrap(_ context.Context, sealed, aad []byte) ([]byte, error) {
+	return unseal(s.aead, sealed, string(aad))
+}
+
+// noteDisk takes note of a recovery.
+func (a *Authority) noteDisk(_ context.Context, e nbde.Event) error {
+	a.metrics.disks.WithLabelValues(map[bool]string{true: "released", false: "refused"}[e.Released]).Inc()
+	return nil
+}
+
+// diskStanding is what the gate of disks is told of a node: its present verdict, or the last one, whose levels a node that fell silent has no more.
+func (a *Authority) diskStanding(ctx context.Context, name string, last bool) (release.Node, error) {
+	n := a.node(name)
+	if n == nil {
+		return release.Node{Why: "the node is not enrolled"}, nil
+	}
+	now := a.now()
+	s := n.standing(now)
+	if !last || !s.Valid || now.Before(s.Expires) {
+		return s, nil
+	}
+	b, err := a.store.Verdict(ctx, n.id)
+	if err != nil {
+		return release.Node{Why: "the last verdict is not kept"}, ignoreNotFound(err)
+	}
+	var v appraisal.Verdict
+	if err := json.Unmarshal(b, &v); err != nil {
+		return release.Node{}, fmt.Errorf("verdict on %s: %w", name, err)
+	}
+	s.Levels, s.Reasons = map[int32]string{}, map[int32]string{}
+	for _, l := range levelInfos(&v) {
+		s.Levels[int32(l.Level)], s.Reasons[int32(l.Level)] = l.Status, l.Reason
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if t := n.tag; t != nil && t.proven {
+		s.Tags = t.tags
+	}
+	return s, nil
+}
+
+func ignoreNotFound(err error) error {
+	if notFound(err) {
+		return nil
+	}
+	return err
+}
+
+// sourceOf is the address that a request came from.
+func sourceOf(r *http.Request) netip.Addr {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Addr().Unmap().WithZone("")
+}
+
+// DiskHandler answers clevis.
+func (a *Authority) DiskHandler() http.Handler {
+	return &nbde.Server{Ring: a.disks.Ring, Gate: a.disks.Gate, Log: a.log}
+}
+
+// Time limits of a connection with clevis: its requests and our answers are small.
+const (
+	diskTime   = 10 * time.Second
+	diskHeader = 4 << 10
+)
+
+// serveDisks answers clevis on the configured address until ctx ends. It is plain HTTP, as clevis in an initramfs speaks it: what is sent tells a
+// listener nothing of keys, and advertisements are signed.
+func (a *Authority) serveDisks(ctx context.Context) (stop func(), err error) {
+	if a.cfg.Disks.Listen == "" {
+		return func() {}, nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.cfg.Disks.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for clevis: %w", err)
+	}
+	srv := &http.Server{
+		Handler: a.DiskHandler(), ReadHeaderTimeout: diskTime, ReadTimeout: diskTime, WriteTimeout: diskTime, IdleTimeout: diskTime,
+		MaxHeaderBytes: diskHeader, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := srv.Serve(&bounded{Listener: l, max: int64(a.cfg.Limits.Connections), log: a.log})
+		if ctx.Err() == nil && err != http.ErrServerClosed {
+			a.log.Error("clevis is not answered any more", "err", err)
+		}
+	})
+	a.log.Info("answering clevis", "on", l.Addr().String(), "address", a.cfg.Disks.Address, "open", a.cfg.Disks.Open)
+	return func() {
+		drain, done := context.WithTimeout(context.WithoutCancel(ctx), diskTime)
+		defer done()
+		if srv.Shutdown(drain) != nil {
+			_ = srv.Close()
+		}
+		wg.Wait()
+	}, nil
+}
