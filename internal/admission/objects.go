@@ -51,15 +51,24 @@ func webhooks(o Options) *arv1.ValidatingWebhookConfiguration {
 		o.hook("unlabelled", UnlabelledPath, policy{namespace: true, rules: []rule{
 			{resources: []string{"pods"}, operations: []arv1.OperationType{arv1.Create}},
 		}, when: []variable{{"no-class", ownClass + ` == ''`}}}),
-		// What isolates running pods of a class is not taken away. The namespace controller may: it ends a namespace with all that is in it.
+		// What isolates running pods of a class is neither taken away nor opened by another policy. The namespace controller may: it ends a namespace with
+		// all that is in it. A new policy opens something when a rule of it may be for everybody; others need no controller to be made.
 		o.elsewhere(o.hook("networkpolicies", NetworkPolicyPath, policy{rules: []rule{
-			{group: "networking.k8s.io", resources: []string{"networkpolicies"}, operations: []arv1.OperationType{arv1.Update, arv1.Delete}},
+			{group: "networking.k8s.io", resources: []string{"networkpolicies"}, operations: []arv1.OperationType{arv1.Create, arv1.Update, arv1.Delete}},
 		}, when: []variable{
 			{"not-namespace-controller", `request.userInfo.username != 'system:serviceaccount:kube-system:namespace-controller'`},
-			{"spec-changed", `object == null || object.spec != oldObject.spec`},
+			{"opens", `object == null || (oldObject == null ? ` + opens("ingress", "from") + ` || ` + opens("egress", "to") + ` : object.spec != oldObject.spec)`},
 		}})),
 	}
 	return c
+}
+
+// opens is an expression that is true at least when package isolation says that a rule of a new NetworkPolicy allows everything.
+func opens(rules, peers string) string {
+	return `object.spec.?` + rules + `.orValue([]).exists(r,
+		(size(r.?ports.orValue([])) == 0 || r.ports.exists(p, !has(p.port) || has(p.endPort))) &&
+		(size(r.?` + peers + `.orValue([])) == 0 || r.` + peers + `.exists(p, has(p.ipBlock) ? p.ipBlock.cidr.matches('/0*[01]$') : has(p.namespaceSelector) &&
+			size(p.namespaceSelector.?matchLabels.orValue({})) == 0 && size(p.namespaceSelector.?matchExpressions.orValue([])) == 0)))`
 }
 
 // elsewhere keeps a webhook from our own namespace: what repairs it must not wait for it.

@@ -49,7 +49,7 @@ func TestS3(t *testing.T) {
 		must(t, until(ctx, "the pod is accepted", podTime, nil, func(ctx context.Context) error { return n.alice.Create(ctx, n.pod("ward")) }))
 		must(t, s.PodsReady(ctx, n.name, "ward"))
 		s.logf("S3 refused without a NetworkPolicy; with the one that the refusal printed the pod runs after %.2f s", time.Since(began).Seconds())
-		s.refused(t, "the policy taken away while the pod runs", n.alice.Delete(ctx, policy), "isolates pod ward")
+		s.refused(t, "the policy taken away while the pod runs", n.alice.Delete(ctx, policy), "pod ward of trust class regulated must stay isolated")
 	})
 	t.Run("Pod Security", func(t *testing.T) {
 		namespace := &core.Namespace{}

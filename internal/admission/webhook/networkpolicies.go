@@ -25,22 +25,22 @@ type policyHandler struct {
 
 // Handle refuses a change after which a pod that was isolated is no longer.
 func (h *policyHandler) Handle(ctx context.Context, req runtimeadmission.Request) runtimeadmission.Response {
-	var before, after netv1.NetworkPolicy
-	if err := h.decoder.DecodeRaw(req.OldObject, &before); err != nil {
-		return runtimeadmission.Denied("the NetworkPolicy cannot be read: " + err.Error())
-	}
-	if req.Operation == admissionv1.Update {
-		if err := h.decoder.Decode(req, &after); err != nil {
+	var after *netv1.NetworkPolicy
+	if req.Operation != admissionv1.Delete {
+		after = &netv1.NetworkPolicy{}
+		if err := h.decoder.Decode(req, after); err != nil {
 			return runtimeadmission.Denied("the NetworkPolicy cannot be read: " + err.Error())
 		}
 	}
-	if err := h.check(ctx, req.Namespace, &before, &after); err != nil {
+	if err := h.check(ctx, req.Namespace, req.Name, after); err != nil {
 		return runtimeadmission.Denied(err.Error())
 	}
 	return runtimeadmission.Allowed("")
 }
 
-func (h *policyHandler) check(ctx context.Context, namespace string, before, after *netv1.NetworkPolicy) error {
+// check holds the pods of a namespace against its policies, of which the one with this name becomes after, or goes when that is nil. A policy without a
+// name is a new one, whose name the API server makes later.
+func (h *policyHandler) check(ctx context.Context, namespace, name string, after *netv1.NetworkPolicy) error {
 	var ns corev1.Namespace
 	if err := h.live.Get(ctx, client.ObjectKey{Name: namespace}, &ns); err != nil {
 		return fmt.Errorf("namespace %s cannot be read: %w", namespace, err)
@@ -63,8 +63,8 @@ func (h *policyHandler) check(ctx context.Context, namespace string, before, aft
 		return fmt.Errorf("NetworkPolicies of namespace %s cannot be read: %w", namespace, err)
 	}
 	had := list.Items
-	has := slices.DeleteFunc(slices.Clone(had), func(p netv1.NetworkPolicy) bool { return p.Name == before.Name })
-	if after.Name != "" {
+	has := slices.DeleteFunc(slices.Clone(had), func(p netv1.NetworkPolicy) bool { return p.Name == name })
+	if after != nil {
 		has = append(has, *after)
 	}
 	for i := range running {
@@ -78,8 +78,8 @@ func (h *policyHandler) check(ctx context.Context, namespace string, before, aft
 				return err
 			}
 			if needs {
-				return fmt.Errorf("NetworkPolicy %s isolates pod %s of trust class %s; without it: %s. Delete such pods first, or put another policy in its place",
-					before.Name, p.Name, p.Labels[v1alpha1.ClassLabel], missing)
+				return fmt.Errorf("pod %s of trust class %s must stay isolated by NetworkPolicies, and would not be: %s. Delete such pods first, or let other policies do it",
+					p.Name, p.Labels[v1alpha1.ClassLabel], missing)
 			}
 		}
 	}

@@ -91,6 +91,9 @@ func (p *pods) isolated(ctx context.Context, namespace string, pod *corev1.Pod, 
 	if err := p.live.List(ctx, &list, client.InNamespace(namespace)); err != nil {
 		return fmt.Errorf("NetworkPolicies of namespace %s cannot be read: %w", namespace, err)
 	}
+	if pod.Spec.HostNetwork {
+		return fmt.Errorf("trust class %s wants the pod isolated, and NetworkPolicies do not hold in the network of the node: remove hostNetwork", class)
+	}
 	missing := isolation.Missing(pod.Labels, list.Items)
 	if missing == "" {
 		return nil

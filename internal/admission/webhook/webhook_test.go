@@ -16,6 +16,7 @@ import (
 
 	"touchstone.dev/touchstone/api/v1alpha1"
 	"touchstone.dev/touchstone/internal/admission"
+	"touchstone.dev/touchstone/internal/admission/isolation"
 )
 
 // TestWebhook walks through what the webhook decides, on one API server.
@@ -41,13 +42,38 @@ func TestWebhook(t *testing.T) {
 	p := pod("pay", "regulated")
 	w.must(w.Create(ctx, p))
 
+	host := pod("pay", "regulated")
+	host.Spec.HostNetwork = true
+	w.must(refusedWith(w.Create(ctx, host), "remove hostNetwork"))
+
 	t.Run("policy is kept", func(t *testing.T) {
 		w.t = t
-		words := "isolates pod " + p.Name + " of trust class regulated"
+		words := "pod " + p.Name + " of trust class regulated must stay isolated"
 		w.must(refusedWith(w.Delete(ctx, policy.DeepCopy()), words))
 		open := policy.DeepCopy()
 		open.Spec.Egress = []netv1.NetworkPolicyEgressRule{{}}
 		w.must(refusedWith(w.Update(ctx, open), words))
+		// Another policy beside it adds what it allows.
+		for name, spec := range map[string]netv1.NetworkPolicySpec{
+			"egress to all":            {PolicyTypes: []netv1.PolicyType{netv1.PolicyTypeEgress}, Egress: []netv1.NetworkPolicyEgressRule{{}}},
+			"ingress from all, by pod": {PodSelector: metav1.LabelSelector{MatchLabels: p.Labels}, Ingress: []netv1.NetworkPolicyIngressRule{{}}},
+		} {
+			beside := &netv1.NetworkPolicy{Spec: spec}
+			beside.Namespace, beside.GenerateName = "pay", "beside-"
+			if err := refusedWith(w.Create(ctx, beside.DeepCopy()), words); err != nil {
+				t.Errorf("new policy, %s: %v", name, err)
+			}
+			beside.Spec.PodSelector = metav1.LabelSelector{MatchLabels: map[string]string{"app": "another"}}
+			if err := w.Create(ctx, beside, client.DryRunAll); err != nil {
+				t.Errorf("new policy of other pods, %s: %v", name, err)
+			}
+		}
+		harmless := &netv1.NetworkPolicy{Spec: netv1.NetworkPolicySpec{Egress: []netv1.NetworkPolicyEgressRule{{To: []netv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}}}}
+		harmless.Namespace, harmless.Name = "pay", "harmless"
+		w.must(w.Create(ctx, harmless))
+		harmless.Spec.Egress[0].To = nil
+		w.must(refusedWith(w.Update(ctx, harmless.DeepCopy()), words))
+		w.must(w.Delete(ctx, harmless))
 		narrow := policy.DeepCopy()
 		narrow.Spec.Egress = nil
 		w.must(w.Update(ctx, narrow))
@@ -124,7 +150,46 @@ func TestWebhook(t *testing.T) {
 	})
 
 	stop()
+	w.eventually("no policy that opens everything is made when the controller is gone", func() error {
+		return refusedWith(w.Create(ctx, w.policy("{podSelector: {}, ingress: [{}]}"), client.DryRunAll), "failed calling webhook")
+	})
+	for spec, opens := range map[string]bool{
+		"{podSelector: {}}": false,
+		"{podSelector: {}, ingress: [{ports: [{port: 443}]}]}":                                                                                       false,
+		"{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}":                                                                                  false,
+		"{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {a: b}}}]}]}":                                                         false,
+		"{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/10}}]}]}":                                                                        false,
+		"{podSelector: {}, egress: [{to: [{podSelector: {}}]}, {}]}":                                                                                 true,
+		"{podSelector: {}, ingress: [{ports: [{protocol: TCP}]}]}":                                                                                   true,
+		"{podSelector: {}, egress: [{ports: [{port: 1, endPort: 65535}]}]}":                                                                          true,
+		"{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}":                                                                          true,
+		"{podSelector: {}, egress: [{to: [{ipBlock: {cidr: '8000::/1'}}]}]}":                                                                         true,
+		"{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}]}]}":                                                                            true,
+		"{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {a: b}}}, {namespaceSelector: {matchExpressions: []}, podSelector: {}}]}]}": true,
+	} {
+		policy := w.policy(spec)
+		err := w.Create(ctx, policy, client.DryRunAll)
+		if opens {
+			err = refusedWith(err, "failed calling webhook")
+		}
+		if err != nil {
+			t.Errorf("without a controller, new policy %s: %v", spec, err)
+		}
+		alone := isolation.Missing(nil, []netv1.NetworkPolicy{*policy})
+		if strings.Contains(alone, "allows all") && !opens {
+			t.Errorf("policy %s: %s, and it is made without asking", spec, alone)
+		}
+	}
 	w.eventually("refused again when the controller is gone", func() error { return refusedWith(w.Create(ctx, pod("pay", "open")), "failed calling webhook") })
+}
+
+// policy is a new NetworkPolicy of namespace pay.
+func (w *world) policy(spec string) *netv1.NetworkPolicy {
+	w.t.Helper()
+	p := &netv1.NetworkPolicy{}
+	p.Namespace, p.GenerateName = "pay", "p-"
+	w.must(yaml.UnmarshalStrict([]byte(spec), &p.Spec))
+	return p
 }
 
 // restored returns the binding of a policy.
