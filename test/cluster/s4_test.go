@@ -20,8 +20,7 @@ import (
 
 const maxAge = 60 * time.Second // of results: attestation.maxAge in policySpec
 
-// TestS4 takes parts away. Trust is never granted wrongly, and comes back by itself. Clocks that differ are tried with a clock of the test's own
-// in internal/cluster: the programs are static, and the kernel has one clock for all namespaces.
+// TestS4 takes parts away. Trust is never granted wrongly, and comes back by itself.
 func TestS4(t *testing.T) {
 	s := installed(t)
 	ctx, w := t.Context(), s.Workers[1]
@@ -73,6 +72,7 @@ func TestS4(t *testing.T) {
 		}
 		s.logf("S4 AIAS back: all workers are trusted again after %.1f s", time.Since(began).Seconds())
 	})
+	t.Run("clock of AIAS", s.clocks)
 	t.Run("node deleted, spoofed and made again", func(t *testing.T) { s.madeAgain(t, w) })
 }
 
