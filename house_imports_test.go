@@ -86,6 +86,7 @@ var dependencies = map[string]string{
 	"golang.org/x/sys":                       "system calls of the agent",
 	"golang.org/x/term":                      "terminal width",
 	"golang.org/x/crypto":                    "algorithms outside the standard library",
+	"golang.org/x/crypto/x509roots/fallback": "public roots for registries, where a container image has none",
 	"golang.org/x/sync":                      "errgroup, singleflight",
 	"golang.org/x/time":                      "rate limits",
 	"sigs.k8s.io/controller-runtime":         "controllers, caches and webhooks of the Kubernetes side",

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	_ "golang.org/x/crypto/x509roots/fallback" // public roots for registries: the container image has none
 
 	"touchstone.dev/touchstone/internal/version"
 )

@@ -33,6 +33,7 @@ type options struct {
 	format     string
 	elect      bool
 	webhook    string
+	registry   registry
 	cluster    cluster.Options
 }
 
@@ -48,6 +49,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Metrics, "metrics-listen", ":8080", "`HOST:PORT` of /metrics; 0 for none")
 	f.StringVar(&c.Health, "health-listen", ":8081", "`HOST:PORT` of /healthz and /readyz; 0 for none")
 	f.StringVar(&o.webhook, "webhook-listen", ":9443", "`HOST:PORT` of the admission webhook; 0 for none: pods with a trust class are then refused")
+	o.registry.flags(f)
 	f.BoolVar(&c.AllowMissingUUID, "allow-missing-system-uuid", false, "accept nodes whose machine, agent or kubelet tells no SMBIOS UUID")
 	f.BoolVar(&c.Join, "join", true, "approve and deny certificates of kubelets")
 	f.DurationVar(&c.JoinWait, "join-wait", 5*time.Minute, "how long a request of a node that has not attested yet stays open")
@@ -87,7 +89,13 @@ func (o *options) run(ctx context.Context) error {
 		return err
 	}
 	if o.webhook != "0" {
-		err := webhook.Setup(ctx, m, webhook.Options{Admission: admission.Options{Namespace: c.Namespace}, Listen: o.webhook, Log: log})
+		checker, err := o.registry.checker()
+		if err != nil {
+			return err
+		}
+		err = webhook.Setup(ctx, m, webhook.Options{
+			Admission: admission.Options{Namespace: c.Namespace}, Listen: o.webhook, Images: checker, PullSecrets: o.registry.pullSecrets, Log: log,
+		})
 		if err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -20,27 +19,16 @@ import (
 
 const retry = 100 * time.Millisecond
 
-// Images decides on images of pods.
-type Images interface {
-	// Check returns nil when the image is signed by one of the keys (PEM; none: need not be) and, if so wanted, every layer of it is encrypted. The
-	// error is for the person who made the pod.
-	Check(ctx context.Context, image string, keys []string, encrypted bool) error
-}
-
-// Compliance knows scans of images.
-type Compliance interface {
-	// Passed returns when an image last passed a scan by a profile; the zero time when it never did.
-	Passed(ctx context.Context, image, profile string) (time.Time, error)
-}
-
 // pods decides on pods of classes.
 type pods struct {
-	client     client.Client
-	live       client.Reader
-	installed  *installed
-	images     Images
-	compliance Compliance
-	log        *slog.Logger
+	client    client.Client
+	live      client.Reader
+	installed *installed
+	images    Images
+	// pullSecrets: the secrets that pods pull with are read.
+	pullSecrets bool
+	compliance  Compliance
+	log         *slog.Logger
 }
 
 type podHandler struct {
@@ -82,7 +70,7 @@ func (p *pods) check(ctx context.Context, namespace string, pod *corev1.Pod, ope
 			return err
 		}
 	}
-	return p.imagesOf(ctx, &class.Spec.Images, pod, name)
+	return p.imagesOf(ctx, &class.Spec.Images, namespace, pod, name)
 }
 
 // isolated demands NetworkPolicies. The API server is asked, not the cache: a policy that was deleted a moment ago isolates nothing.
@@ -103,73 +91,6 @@ func (p *pods) isolated(ctx context.Context, namespace string, pod *corev1.Pod, 
 		return err
 	}
 	return fmt.Errorf("trust class %s wants the pod isolated by NetworkPolicies: %s; apply this one, or write your own:\n%s", class, missing, manifest)
-}
-
-// maxImages bounds the questions to registries for one pod.
-const maxImages = 32
-
-func (p *pods) imagesOf(ctx context.Context, want *v1alpha1.ImageRequirement, pod *corev1.Pod, class string) error {
-	encrypted := want.Encryption == v1alpha1.Required
-	if len(want.SignedBy) == 0 && !encrypted && want.Compliance == nil {
-		return nil
-	}
-	images := imageNames(pod)
-	if len(images) > maxImages {
-		return fmt.Errorf("trust class %s checks images: at most %d different ones in a pod, this one has %d", class, maxImages, len(images))
-	}
-	for _, image := range images {
-		if len(want.SignedBy) > 0 || encrypted {
-			if p.images == nil {
-				return fmt.Errorf("trust class %s wants images signed or encrypted, which this controller cannot check", class)
-			}
-			if err := p.images.Check(ctx, image, want.SignedBy, encrypted); err != nil {
-				return fmt.Errorf("trust class %s: image %s: %w", class, image, err)
-			}
-		}
-		if want.Compliance != nil {
-			if err := p.compliant(ctx, want.Compliance, image); err != nil {
-				return fmt.Errorf("trust class %s: image %s: %w", class, image, err)
-			}
-		}
-	}
-	return nil
-}
-
-func (p *pods) compliant(ctx context.Context, want *v1alpha1.ComplianceRequirement, image string) error {
-	if p.compliance == nil {
-		return fmt.Errorf("a scan by profile %s is wanted, and this version of Touchstone has no source of scans: remove images.compliance from the class", want.Profile)
-	}
-	passed, err := p.compliance.Passed(ctx, image, want.Profile)
-	switch {
-	case err != nil:
-		return fmt.Errorf("scans by profile %s cannot be read: %w", want.Profile, err)
-	case passed.IsZero():
-		return fmt.Errorf("it has not passed a scan by profile %s", want.Profile)
-	case time.Since(passed) > want.MaxAge.Duration:
-		return fmt.Errorf("its last passed scan by profile %s is older than %s", want.Profile, want.MaxAge.Duration)
-	}
-	return nil
-}
-
-// imageNames are the images of a pod, each once: containers of all kinds and image volumes.
-func imageNames(pod *corev1.Pod) []string {
-	var out []string
-	for _, c := range pod.Spec.InitContainers {
-		out = append(out, c.Image)
-	}
-	for _, c := range pod.Spec.Containers {
-		out = append(out, c.Image)
-	}
-	for _, c := range pod.Spec.EphemeralContainers {
-		out = append(out, c.Image)
-	}
-	for _, v := range pod.Spec.Volumes {
-		if v.Image != nil {
-			out = append(out, v.Image.Reference)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }
 
 // unlabelled refuses pods that have no class in a namespace that has one.

@@ -31,6 +31,8 @@ type Options struct {
 	Listen string
 	// Images decides on signatures and encryption. Nil: classes that ask for one are refused.
 	Images Images
+	// PullSecrets: registries are asked with the secrets that the pods pull with.
+	PullSecrets bool
 	// Compliance knows scans of images. Nil: classes that ask for one are refused.
 	Compliance Compliance
 	Log        *slog.Logger
@@ -56,7 +58,7 @@ func Setup(ctx context.Context, m manager.Manager, o Options) error {
 	server := webhook.NewServer(webhook.Options{Host: host, Port: number, TLSOpts: []func(*tls.Config){func(t *tls.Config) {
 		t.MinVersion, t.GetCertificate = tls.VersionTLS12, c.serve
 	}}})
-	p := &pods{client: m.GetClient(), live: m.GetAPIReader(), installed: i, images: o.Images, compliance: o.Compliance, log: o.Log}
+	p := &pods{client: m.GetClient(), live: m.GetAPIReader(), installed: i, images: o.Images, pullSecrets: o.PullSecrets, compliance: o.Compliance, log: o.Log}
 	decoder := runtimeadmission.NewDecoder(m.GetScheme())
 	for path, handler := range map[string]runtimeadmission.Handler{
 		admission.PodPath:           &podHandler{pods: p, decoder: decoder},

@@ -1,0 +1,166 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"touchstone.dev/touchstone/api/v1alpha1"
+	"touchstone.dev/touchstone/internal/admission/images"
+)
+
+// Images decides on images of pods, as an images.Checker does.
+type Images interface {
+	// Check returns an error, for the person who made the pod, unless the image is what is demanded.
+	Check(ctx context.Context, image string, want images.Demand) (*images.Report, error)
+}
+
+// Compliance knows scans of images.
+type Compliance interface {
+	// Passed returns when an image last passed a scan by a profile; the zero time when it never did.
+	Passed(ctx context.Context, image, profile string) (time.Time, error)
+}
+
+// Bounds of the questions to registries for one pod.
+const (
+	maxImages   = 32
+	maxAtOnce   = 8
+	maxSecrets  = 8
+	imagesTime  = 12 * time.Second // the API server waits for 15, and then says nothing of the reason
+	pullSecrets = "reading imagePullSecrets"
+)
+
+// imagesOf returns nil when the images of a pod are what its class wants.
+func (p *pods) imagesOf(ctx context.Context, want *v1alpha1.ImageRequirement, namespace string, pod *corev1.Pod, class string) error {
+	asked := len(want.SignedBy) > 0 || want.Encryption == v1alpha1.Required
+	if !asked && want.Compliance == nil {
+		return nil
+	}
+	names := imageNames(pod)
+	if len(names) > maxImages {
+		return fmt.Errorf("trust class %s checks images: at most %d different ones in a pod, this one has %d", class, maxImages, len(names))
+	}
+	if asked && p.images == nil {
+		return fmt.Errorf("trust class %s wants images signed or encrypted, which this controller cannot check", class)
+	}
+	ctx, cancel := context.WithTimeout(ctx, imagesTime)
+	defer cancel()
+	demand := p.demand(want, namespace, pod)
+	problems := make([]error, len(names))
+	var g errgroup.Group
+	g.SetLimit(maxAtOnce)
+	for i, image := range names {
+		g.Go(func() error {
+			if asked {
+				_, problems[i] = p.images.Check(ctx, image, demand)
+			}
+			if problems[i] == nil && want.Compliance != nil {
+				problems[i] = p.compliant(ctx, want.Compliance, image)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	for i, problem := range problems {
+		if problem != nil {
+			return fmt.Errorf("trust class %s: image %s: %w", class, names[i], problem)
+		}
+	}
+	return nil
+}
+
+// demand is what is asked of each image of a pod.
+func (p *pods) demand(want *v1alpha1.ImageRequirement, namespace string, pod *corev1.Pod) images.Demand {
+	d := images.Demand{SignedBy: want.SignedBy, Encrypted: want.Encryption == v1alpha1.Required, Registries: want.Registries}
+	if !p.pullSecrets {
+		return d
+	}
+	// Those of the service account are among the pod's by now: the API server has put them there.
+	d.Scope = namespace
+	for _, s := range pod.Spec.ImagePullSecrets {
+		d.Scope += "/" + s.Name
+	}
+	d.Credentials = func(ctx context.Context) (images.Keyring, error) {
+		return p.keyring(ctx, namespace, pod.Spec.ImagePullSecrets)
+	}
+	return d
+}
+
+// keyring reads the secrets that a pod pulls with. One that is not there, or that the controller may not read, is passed over, as by the kubelet: the
+// images may be public.
+func (p *pods) keyring(ctx context.Context, namespace string, refs []corev1.LocalObjectReference) (images.Keyring, error) {
+	if len(refs) > maxSecrets {
+		return nil, fmt.Errorf("%s: the pod names %d, at most %d are read", pullSecrets, len(refs), maxSecrets)
+	}
+	var all images.Keyring
+	for _, r := range refs {
+		var s corev1.Secret
+		err := p.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: r.Name}, &s)
+		if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", pullSecrets, r.Name, err)
+		}
+		k, err := keyringOf(&s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", pullSecrets, r.Name, err)
+		}
+		all = append(all, k...)
+	}
+	return all, nil
+}
+
+func keyringOf(s *corev1.Secret) (images.Keyring, error) {
+	switch s.Type {
+	case corev1.SecretTypeDockerConfigJson:
+		return images.ParseKeyring(s.Data[corev1.DockerConfigJsonKey])
+	case corev1.SecretTypeDockercfg:
+		return images.ParseOldKeyring(s.Data[corev1.DockerConfigKey])
+	}
+	return nil, errors.New("it is no Secret for images")
+}
+
+func (p *pods) compliant(ctx context.Context, want *v1alpha1.ComplianceRequirement, image string) error {
+	if p.compliance == nil {
+		return fmt.Errorf("a scan by profile %s is wanted, and this version of Touchstone has no source of scans: remove images.compliance from the class", want.Profile)
+	}
+	passed, err := p.compliance.Passed(ctx, image, want.Profile)
+	switch {
+	case err != nil:
+		return fmt.Errorf("scans by profile %s cannot be read: %w", want.Profile, err)
+	case passed.IsZero():
+		return fmt.Errorf("it has not passed a scan by profile %s", want.Profile)
+	case time.Since(passed) > want.MaxAge.Duration:
+		return fmt.Errorf("its last passed scan by profile %s is older than %s", want.Profile, want.MaxAge.Duration)
+	}
+	return nil
+}
+
+// imageNames are the images of a pod, each once: containers of all kinds and image volumes.
+func imageNames(pod *corev1.Pod) []string {
+	var out []string
+	for _, c := range pod.Spec.InitContainers {
+		out = append(out, c.Image)
+	}
+	for _, c := range pod.Spec.Containers {
+		out = append(out, c.Image)
+	}
+	for _, c := range pod.Spec.EphemeralContainers {
+		out = append(out, c.Image)
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.Image != nil {
+			out = append(out, v.Image.Reference)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
