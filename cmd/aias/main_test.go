@@ -198,3 +198,52 @@ func TestInitAndToken(t *testing.T) {
 		t.Errorf("printed bundle: %v", err)
 	}
 }
+
+// TestImportTang: a tangd is replaced while the service runs: its folder is imported, and what clevis bound to it is recovered at its address.
+func TestImportTang(t *testing.T) {
+	config, data := setUp(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(text, fmt.Sprintf("disks: {listen: %q, open: true}\n", address)...)
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	sh := func(in, script string, args ...string) (string, error) {
+		cmd := exec.Command("bash", append([]string{"-c", script, "test"}, args...)...)
+		cmd.Stdin = strings.NewReader(in)
+		out, err := cmd.Output()
+		return string(out), err
+	}
+	// The advertisement that tangd would serve, made by tangd itself; clevis takes it from a file.
+	jwe, err := sh("secret", `/usr/libexec/tangd-keygen "$1" && printf 'GET /adv HTTP/1.1\r\n\r\n' | /usr/libexec/tangd "$1" 2>/dev/null | tail -n 1 >"$1/adv.json" &&
+		clevis encrypt tang '{"url":"http://'"$2"'","adv":"'"$1/adv.json"'"}' && /usr/libexec/tangd-rotate-keys -d "$1" >&2`, dir, address)
+	if err != nil {
+		t.Fatalf("bind to a tangd: %v (scripts/need test installs tang-common and clevis)", err)
+	}
+	_, c := served(t, config, data)
+	if got, err := sh(jwe, "clevis decrypt"); err == nil {
+		t.Errorf("clevis decrypt before the import: got %q, want a refusal", got)
+	}
+	out, err := command(t, "disk", "import-tang", dir, "--config", config).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "4 keys taken over, 0 were here already") {
+		t.Fatalf("aias disk import-tang: got %q, %v", out, err)
+	}
+	if _, err := c.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := sh(jwe, "clevis decrypt"); err != nil || got != "secret" {
+		t.Errorf("clevis decrypt after the import: got %q, %v", got, err)
+	}
+	if out, err := command(t, "disk", "import-tang", t.TempDir(), "--config", config).CombinedOutput(); err == nil || !strings.Contains(string(out), "no .jwk file") {
+		t.Errorf("aias disk import-tang of an empty folder: got %q, %v", out, err)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/nbde"
 	"touchstone.dev/touchstone/internal/release"
+	"touchstone.dev/touchstone/internal/store"
 )
 
 // Disks is the part of the configuration about keys of disks (clevis, Tang).
@@ -57,10 +58,7 @@ func (a *Authority) openDisks(ctx context.Context, v *vault) error {
 		Store: a.store, Seal: vaultSealer{v.aead}, Standing: a.diskStanding, Note: a.noteDisk,
 		Open: a.cfg.Disks.Open, Limits: a.cfg.Disks.limits(), Now: a.now, Log: a.log,
 	})
-	if err != nil {
-		return err
-	}
-	return a.disks.Prepare(ctx)
+	return err
 }
 
 // vaultSealer seals as the vault does.
@@ -120,6 +118,11 @@ func ignoreNotFound(err error) error {
 	return err
 }
 
+// ImportDiskKeys takes keys of a tangd over, and returns how many were new.
+func (a *Authority) ImportDiskKeys(ctx context.Context, keys []nbde.Held) (int, error) {
+	return a.disks.Import(ctx, keys, store.Act{At: a.now(), Operator: "local", Act: "disk.import", Detail: fmt.Sprintf("%d keys of a tangd", len(keys))})
+}
+
 // sourceOf is the address that a request came from.
 func sourceOf(r *http.Request) netip.Addr {
 	a, err := netip.ParseAddrPort(r.RemoteAddr)
@@ -145,6 +148,9 @@ const (
 func (a *Authority) serveDisks(ctx context.Context) (stop func(), err error) {
 	if a.cfg.Disks.Listen == "" {
 		return func() {}, nil
+	}
+	if err := a.disks.Prepare(ctx); err != nil {
+		return nil, err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.cfg.Disks.Listen)
 	if err != nil {

@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+func TestDisk(t *testing.T) {
+	now := time.Now()
+	thp := strings.Repeat("S", 43)
+	w1 := protocol.Disk{
+		Node: "w1", Policy: protocol.DiskPolicy{Mode: "attested"}, Why: "level 5 is fail", Rebind: true,
+		Keys: []protocol.DiskKey{{Thumbprint: "new", Created: now}, {Thumbprint: "old", Created: now, Rotated: now}},
+		Last: &protocol.DiskLast{At: now.Add(-time.Minute), Reason: "asked from 192.0.2.8", Source: "192.0.2.8"},
+	}
+	w2 := protocol.Disk{Node: "w2", Policy: protocol.DiskPolicy{Mode: "node"}, Ready: true, Why: "policy of the node", ApprovedUntil: now.Add(10 * time.Minute)}
+	w3 := protocol.Disk{Node: "w3", Policy: protocol.DiskPolicy{Mode: "node"}, Revoked: true, Why: "revoked by ann"}
+	list := protocol.DiskList{URL: "http://aias.example:7500", Signers: []string{thp}, Nodes: []protocol.Disk{w1, w2, w3},
+		Shared: []protocol.DiskKey{{Thumbprint: "shared", Rotated: now, Clients: []protocol.DiskClient{{Client: "192.0.2.9"}}}}}
+	bundle := operated(t, map[string]any{
+		"GET /v1/disks": list, "PUT /v1/disks/w1": w1, "DELETE /v1/disks/w1": map[string]string{}, "POST /v1/disk-keys/shared": list,
+		"POST /v1/disks/w1/revoke": w3, "POST /v1/disks/w1/unrevoke": w2, "POST /v1/disks/w1/approve": w2, "POST /v1/disks/w1/maintain": w2, "POST /v1/disks/w1/rotate": w1,
+	})
+	for _, tc := range []struct {
+		args string
+		code int
+		want []string
+	}{
+		{"list", 0, []string{"w1 attested closed refused", "ago └ level 5 is fail", "refused to 192.0.2.8: asked from 192.0.2.8", "clevis luks regen",
+			"w2 node opens none └ policy of the node", "approved for", "w3 node revoked", "shared key shared: 1 clients, rotated; not answered"}},
+		{"bind w1 --tag site=muc --levels 1,2", 0, []string{`clevis luks bind -d DEVICE tang '{"url":"http://aias.example:7500/n/w1","thp":"` + thp + `"}'`}},
+		{"bind w1 --tag site", 2, []string{"want NAME=VALUE"}},
+		{"bind w1 --levels 7", 2, []string{"want some of 1 to 5"}},
+		{"bind w9", 1, []string{"no such node"}},
+		{"revoke w1 --reason stolen", 0, []string{"revoked"}},
+		{"unrevoke w1", 0, []string{"opens"}},
+		{"approve w1 --for 5m --source 192.0.2.7", 0, []string{"one recovery is approved"}},
+		{"approve w1 --for 1500ms", 2, []string{"whole seconds"}},
+		{"maintain w1 --for 0s", 0, []string{"w2"}},
+		{"rotate w1", 0, []string{"To be bound again", "w1, 192.0.2.9"}},
+		{"rotate --shared", 0, []string{"192.0.2.9"}},
+		{"rotate", 2, []string{"want one of"}},
+		{"rotate w1 --signing", 2, []string{"want one of"}},
+		{"destroy w1", 2, []string{"--yes"}},
+		{"destroy w1 --yes", 0, []string{"destroyed"}},
+	} {
+		code, out, errOut := run(t, append(append([]string{"disk"}, strings.Fields(tc.args)...), "--operator", bundle)...)
+		if code != tc.code {
+			t.Errorf("touchstone disk %s: got exit code %d, want %d: %s", tc.args, code, tc.code, errOut)
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(strings.Join(strings.Fields(out+errOut), " "), want) {
+				t.Errorf("touchstone disk %s: got %q, want %q in it", tc.args, out+errOut, want)
+			}
+		}
+	}
+}
+
+// TestBindFlags: what flags say is what AIAS is told; in mode node no flag means no condition.
+func TestBindFlags(t *testing.T) {
+	for name, tt := range map[string]struct {
+		flags bindFlags
+		given []string
+		want  string
+	}{
+		"nothing":    {bindFlags{mode: "attested"}, nil, `{"mode":"attested"}`},
+		"conditions": {bindFlags{mode: "node", levels: []int32{1, 2}, maxAge: time.Hour, tags: []string{"site=muc", "site=ber"}}, []string{"levels", "max-age", "tag"}, `{"mode":"node","conditions":{"levels":[1,2],"maxResultAge":"1h0m0s","tags":{"site":["muc","ber"]}}}`},
+		"lease":      {bindFlags{mode: "attested", lease: time.Minute, uses: 3, anySource: true}, []string{"lease", "uses", "any-source"}, `{"mode":"attested","uses":3,"lease":"1m0s","anySource":true}`},
+		"software":   {bindFlags{mode: "attested", softwareTPM: true}, []string{"software-tpm"}, `{"mode":"attested","conditions":{"softwareTPM":"Allow"}}`},
+	} {
+		given := map[string]bool{}
+		for _, g := range tt.given {
+			given[g] = true
+		}
+		p, err := tt.flags.policy(func(flag string) bool { return given[flag] })
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		b, err := json.Marshal(p)
+		if diff := cmp.Diff(tt.want, string(b)); err != nil || diff != "" {
+			t.Errorf("%s: policy(): %v\n%s", name, err, diff)
+		}
+	}
+}
