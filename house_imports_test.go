@@ -82,6 +82,7 @@ var dependencies = map[string]string{
 	"github.com/transparency-dev/tessera":    "the ledger: append-only Merkle log in tiles",
 	"github.com/transparency-dev/merkle":     "proofs of the ledger",
 	"github.com/transparency-dev/formats":    "checkpoints of the ledger",
+	"k8s.io/klog/v2":                         "what the ledger's library and client-go log with",
 	"golang.org/x/mod":                       "signed notes, the form of checkpoints",
 	"golang.org/x/sys":                       "system calls of the agent",
 	"golang.org/x/term":                      "terminal width",

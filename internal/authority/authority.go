@@ -21,6 +21,8 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
+	"touchstone.dev/touchstone/internal/keystore"
+	"touchstone.dev/touchstone/internal/ledger"
 	"touchstone.dev/touchstone/internal/nbde"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/result"
@@ -35,14 +37,19 @@ type Authority struct {
 	now   func() time.Time
 	log   *slog.Logger
 
+	vault      *vault
+	secrets    *keystore.Ring // seals what is kept
 	ca         *ca
 	challenges *challenger
 	sessions   cipher.AEAD
 	results    *result.Key
 	tagKey     *ecdsa.PrivateKey // signs asset tags
-	secrets    keeper            // seals image keys
 	jwks       []byte
 	metrics    *metrics
+
+	ledger *ledger.Ledger // nil, which refuses all, unless this is the service
+	copied cursor         // how far it has the database; of ledgerLoop
+	closed sync.Once      // the ledger was closed
 
 	snapshot  atomic.Pointer[Snapshot]
 	trust     atomic.Pointer[trustFiles]
@@ -126,7 +133,7 @@ func (a *Authority) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.secrets = v
+	a.vault, a.secrets = v, v.ring
 	if a.ca, err = openCA(ctx, v, a.now); err != nil {
 		return fmt.Errorf("open the CA: %w", err)
 	}
@@ -170,7 +177,7 @@ func signingKey(ctx context.Context, v *vault, name string) (*ecdsa.PrivateKey, 
 		if der, err = x509.MarshalPKCS8PrivateKey(k); err != nil {
 			return nil, err
 		}
-		return k, v.put(ctx, map[string][]byte{name: der})
+		return k, v.put(ctx, map[string][]byte{name: der}, nil)
 	}
 	if err != nil {
 		return nil, err

@@ -8,11 +8,11 @@ import (
 
 const cleanEvery = time.Hour
 
-// Run does what happens without a request, until ctx ends: results expire, nodes are judged again under a new snapshot, the root certificate is published, and what nothing refers
-// to is removed.
+// Run does what happens without a request, until ctx ends: results expire, nodes are judged again under a new snapshot, the root certificate is published, the ledger
+// follows the database, and what nothing refers to is removed.
 func (a *Authority) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){a.expireLoop, a.rejudgeLoop, a.cleanLoop, a.publishLoop} {
+	for _, loop := range []func(context.Context){a.expireLoop, a.rejudgeLoop, a.cleanLoop, a.publishLoop, a.ledgerLoop} {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()

@@ -93,10 +93,9 @@ func (c *ca) create(ctx context.Context, v *vault) error {
 		if err != nil {
 			return err
 		}
-		secrets[name] = seal(v.aead, der, name)
+		secrets[name] = der
 	}
-	secrets["ca.root.cert"], secrets["ca.issuing.cert"] = c.root.Raw, c.issuing.Raw
-	return v.store.PutSettings(ctx, secrets, nil)
+	return v.put(ctx, secrets, map[string][]byte{"ca.root.cert": c.root.Raw, "ca.issuing.cert": c.issuing.Raw})
 }
 
 func (c *ca) authority(name string, lifetime time.Duration, depth int) *x509.Certificate {

@@ -12,26 +12,29 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"touchstone.dev/touchstone/internal/keystore"
 )
 
 // Config is the configuration file of AIAS (deploy/aias.yaml says what each field means).
 type Config struct {
-	Listen              string      `json:"listen"`
-	Data                string      `json:"data"`
-	Address             string      `json:"address"`
-	ServerNames         []string    `json:"serverNames"`
-	KeyFile             string      `json:"keyFile"`
-	PassphraseFile      string      `json:"passphraseFile"`
-	PolicyFile          string      `json:"policyFile"`
-	References          string      `json:"references"`
-	EKAllowList         string      `json:"ekAllowList"`
-	SoftwareTPMRoots    string      `json:"softwareTPMRoots"`
-	CertificateLifetime Duration    `json:"certificateLifetime"`
-	ChallengeLifetime   Duration    `json:"challengeLifetime"`
-	Kubernetes          Kubernetes  `json:"kubernetes"`
-	Disks               Disks       `json:"disks"`
-	Limits              Limits      `json:"limits"`
-	Log                 LogSettings `json:"log"`
+	Listen              string          `json:"listen"`
+	Data                string          `json:"data"`
+	Address             string          `json:"address"`
+	ServerNames         []string        `json:"serverNames"`
+	Keys                keystore.Config `json:"keys"`
+	KeyFile             string          `json:"keyFile"`        // earlier name of keys.file
+	PassphraseFile      string          `json:"passphraseFile"` // earlier name of keys.passphraseFile
+	PolicyFile          string          `json:"policyFile"`
+	References          string          `json:"references"`
+	EKAllowList         string          `json:"ekAllowList"`
+	SoftwareTPMRoots    string          `json:"softwareTPMRoots"`
+	CertificateLifetime Duration        `json:"certificateLifetime"`
+	ChallengeLifetime   Duration        `json:"challengeLifetime"`
+	Kubernetes          Kubernetes      `json:"kubernetes"`
+	Disks               Disks           `json:"disks"`
+	Limits              Limits          `json:"limits"`
+	Log                 LogSettings     `json:"log"`
 }
 
 // Limits bound what nodes can ask of AIAS.
@@ -102,12 +105,7 @@ func (c *Config) complete() error {
 	if c.Data == "" {
 		bad("data is empty: name the folder that AIAS may keep its data in")
 	}
-	if c.KeyFile != "" && c.PassphraseFile != "" {
-		bad("keyFile and passphraseFile are both set: choose one")
-	}
-	if c.KeyFile == "" && c.PassphraseFile == "" {
-		c.KeyFile = filepath.Join(c.Data, "aias.key")
-	}
+	errs = append(errs, c.keys())
 	if c.References == "" {
 		c.References = filepath.Join(c.Data, "references")
 	}
@@ -137,6 +135,25 @@ func (c *Config) complete() error {
 		bad("log.level %q: want debug, info, warn or error", c.Log.Level)
 	}
 	return errors.Join(errs...)
+}
+
+// keys fills in where the key-encryption keys are.
+func (c *Config) keys() error {
+	earlier := keystore.Source{File: c.KeyFile, PassphraseFile: c.PassphraseFile}
+	switch {
+	case earlier.Empty():
+	case c.Keys.Empty():
+		c.Keys.Source = earlier
+	case c.Keys.Source != earlier: // else complete was here before
+		return errors.New("configuration: keyFile and passphraseFile are earlier names of keys.file and keys.passphraseFile: set only one of them")
+	}
+	if c.Keys.Empty() {
+		c.Keys.File = filepath.Join(c.Data, "aias.key")
+	}
+	if err := c.Keys.Validate(); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	return nil
 }
 
 // names fills in the names of the server certificate: the address that others use, which is among them in any case; else the listening

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"touchstone.dev/touchstone/internal/keystore"
 )
 
 const referenceConfig = "../../deploy/aias.yaml"
@@ -37,13 +40,21 @@ func TestReferenceConfigComments(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := regexp.MustCompile(`(?m)^# ([a-z][a-zA-Z]*:( |$))`).ReplaceAllString(string(data), "$1")
-	text = strings.Replace(text, "passphraseFile:", "# passphraseFile:", 1) // excludes keyFile
 	c, err := ParseConfig([]byte(text))
 	if err != nil {
 		t.Fatalf("ParseConfig(%s without comment signs): %v", referenceConfig, err)
 	}
-	if c.SoftwareTPMRoots == "" || c.PolicyFile == "" || c.KeyFile == "" || len(c.ServerNames) != 2 {
+	if c.SoftwareTPMRoots == "" || c.PolicyFile == "" || c.Keys.File != "/etc/aias/aias.key" || len(c.ServerNames) != 2 {
 		t.Errorf("ParseConfig(%s without comment signs): got %+v, want all options set", referenceConfig, c)
+	}
+	examples := regexp.MustCompile(`(?m)^#   (keys: .*?\})(  .*)?$`).FindAllStringSubmatch(string(data), -1)
+	if len(examples) < 4 {
+		t.Errorf("%s: got %d examples of keys, want those of all places", referenceConfig, len(examples))
+	}
+	for _, e := range examples {
+		if _, err := ParseConfig([]byte(e[1])); err != nil {
+			t.Errorf("%s: example %s: %v", referenceConfig, e[1], err)
+		}
 	}
 }
 
@@ -67,7 +78,7 @@ func TestServerNames(t *testing.T) {
 
 func TestConfigRefuses(t *testing.T) {
 	for name, text := range map[string]string{
-		"unknown field": "listen: :1\nlisten2: x", "no port": "listen: localhost", "two keys": "keyFile: a\npassphraseFile: b",
+		"unknown field": "listen: :1\nlisten2: x", "no port": "listen: localhost", "two keys": "keyFile: a\npassphraseFile: b", "keys in two words": "keyFile: a\nkeys: {file: b}", "two places": "keys: {file: a, passphraseFile: b}",
 		"certificates for ever": "certificateLifetime: 10000h", "short certificates": "certificateLifetime: 1h", "no data": "data: ''",
 		"number for a duration": "challengeLifetime: soon", "log format": "log: {format: xml}", "log level": "log: {level: loud}",
 		"no limits": "limits: {perNode: 0}",
@@ -89,7 +100,7 @@ func TestKeyFileMustMatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := New(t.Context(), w.cfg, Dependencies{Store: w.store, Load: w.load})
-	if err == nil || !strings.Contains(err.Error(), "not the one") {
+	if !errors.Is(err, keystore.ErrUnknownKey) {
 		t.Errorf("New() with another key file: got %v, want a refusal", err)
 	}
 	if err := os.Remove(path); err != nil {

@@ -2,7 +2,6 @@ package authority
 
 import (
 	"context"
-	"crypto/cipher"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/appraisal"
+	"touchstone.dev/touchstone/internal/ledger"
 	"touchstone.dev/touchstone/internal/nbde"
 	"touchstone.dev/touchstone/internal/release"
 	"touchstone.dev/touchstone/internal/store"
@@ -55,28 +55,26 @@ func (d *Disks) limits() nbde.Limits {
 func (a *Authority) openDisks(ctx context.Context, v *vault) error {
 	var err error
 	a.disks, err = nbde.Open(ctx, nbde.Options{
-		Store: a.store, Seal: vaultSealer{v.aead}, Standing: a.diskStanding, Note: a.noteDisk,
+		Store: a.store, Seal: a.secrets, Standing: a.diskStanding, Note: a.noteDisk,
 		Open: a.cfg.Disks.Open, Limits: a.cfg.Disks.limits(), Now: a.now, Log: a.log,
 	})
 	return err
 }
 
-// vaultSealer seals as the vault does.
-type vaultSealer struct{ aead cipher.AEAD }
-
-// Wrap seals.
-func (s vaultSealer) Wrap(_ context.Context, plain, aad []byte) ([]byte, error) {
-	return seal(s.aead, plain, string(aad)), nil
-}
-
-// Unwrap opens.
-func (s vaultSealer) Unwrap(_ context.Context, sealed, aad []byte) ([]byte, error) {
-	return unseal(s.aead, sealed, string(aad))
-}
-
-// noteDisk takes note of a recovery.
-func (a *Authority) noteDisk(_ context.Context, e nbde.Event) error {
-	a.metrics.disks.WithLabelValues(map[bool]string{true: "released", false: "refused"}[e.Released]).Inc()
+// noteDisk puts a recovery into the ledger; nothing is released that is not there.
+func (a *Authority) noteDisk(ctx context.Context, e nbde.Event) error {
+	kind, decision := ledger.KeyRefused, "refused"
+	if e.Released {
+		kind, decision = ledger.KeyReleased, "released"
+	}
+	entry := ledger.Entry{Kind: kind, Node: e.Node, Actor: "address:" + e.Source, Subject: "disk-key:" + e.Key, Decision: decision, Reason: e.Reason}
+	if n := a.node(e.Node); n != nil {
+		entry.Verdict = n.view(a.now()).Trust
+	}
+	if err := a.record(ctx, entry); err != nil {
+		return err
+	}
+	a.metrics.disks.WithLabelValues(decision).Inc()
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/imagekey"
+	"touchstone.dev/touchstone/internal/ledger"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/release"
 	"touchstone.dev/touchstone/internal/store"
@@ -98,8 +99,10 @@ func (a *Authority) releaseKey(ctx context.Context, n *node, req *protocol.Relea
 	if err != nil {
 		return nil, err
 	}
+	if err := a.noteImageKey(ctx, n, k, ledger.KeyReleased, "meets its conditions"); err != nil {
+		return nil, err
+	}
 	a.log.Info("image key released", "key", id, "class", k.Class, "node", n.name)
-	a.metrics.imageKeys.WithLabelValues("released").Inc()
 	return &protocol.Release{ID: id, Sealed: sealed}, nil
 }
 
@@ -119,15 +122,31 @@ func (a *Authority) releaseTo(ctx context.Context, n *node, k *store.ImageKey, r
 	}
 	if len(reasons) > 0 {
 		a.log.Warn("image key refused", "key", k.ID, "class", k.Class, "node", n.name, "reasons", reasons)
-		a.metrics.imageKeys.WithLabelValues("refused").Inc()
-		return nil, refuseKey(n, k, reasons)
+		return nil, errors.Join(refuseKey(n, k, reasons), a.noteImageKey(ctx, n, k, ledger.KeyRefused, strings.Join(reasons, "; ")))
 	}
 	key, err := a.provenKey(ctx, n, req)
 	if err != nil {
 		a.log.Warn("image key refused: the key to encrypt it to is not proven", "key", k.ID, "node", n.name, "err", err)
-		a.metrics.imageKeys.WithLabelValues("refused").Inc()
+		err = errors.Join(err, a.noteImageKey(ctx, n, k, ledger.KeyRefused, "the key to encrypt it to is not proven"))
 	}
 	return key, err
+}
+
+// noteImageKey puts a release or refusal into the ledger; nothing is released that is not there.
+func (a *Authority) noteImageKey(ctx context.Context, n *node, k *store.ImageKey, kind ledger.Kind, why string) error {
+	decision := "refused"
+	if kind == ledger.KeyReleased {
+		decision = "released"
+	}
+	e := ledger.Entry{Kind: kind, Node: n.name, Actor: "node:" + n.name, Subject: "image-key:" + k.ID, Decision: decision, Reason: why, Verdict: n.view(a.now()).Trust}
+	if k.Class != "" {
+		e.Detail = map[string]string{"class": k.Class}
+	}
+	if err := a.record(ctx, e); err != nil {
+		return err
+	}
+	a.metrics.imageKeys.WithLabelValues(decision).Inc()
+	return nil
 }
 
 func refuseKey(n *node, k *store.ImageKey, reasons []string) error {

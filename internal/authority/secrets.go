@@ -7,117 +7,48 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"strings"
 
-	"golang.org/x/crypto/scrypt"
-
+	"touchstone.dev/touchstone/internal/keystore"
 	"touchstone.dev/touchstone/internal/store"
 )
 
-// Cost of scrypt for a passphrase (RFC 7914): 32 MiB and some 100 ms, once at start.
-const (
-	scryptN, scryptR, scryptP = 1 << 15, 8, 1
-	keySize                   = 32
-)
+// keySize is the size of a random secret.
+const keySize = 32
 
-// vault keeps secrets in the settings of the store, each sealed with AES-256-GCM under the key-encryption key and bound to its name.
+// keysSetting holds the records of the key-encryption keys, beside what is sealed under them.
+const keysSetting = "keystore.keys"
+
+// vault keeps secrets in the settings of the store, each sealed by the ring of key-encryption keys and bound to its name.
 type vault struct {
 	store store.Store
-	aead  cipher.AEAD
+	ring  *keystore.Ring
 }
 
-// openVault derives the key-encryption key and checks it against the store. A key file that does not exist is made when the store is new.
+// LoadKeys is for keystore.Open.
+func (v *vault) LoadKeys(ctx context.Context) ([]byte, error) {
+	b, err := v.store.Setting(ctx, keysSetting)
+	return b, ignoreMissing(err)
+}
+
+// SaveKeys is for keystore.Open.
+func (v *vault) SaveKeys(ctx context.Context, records []byte) error {
+	return v.store.PutSettings(ctx, map[string][]byte{keysSetting: records}, nil)
+}
+
+// openVault opens the key-encryption keys that the configuration names; a new store gets its first.
 func openVault(ctx context.Context, c *Config, st store.Store) (*vault, error) {
-	_, err := st.Setting(ctx, "kek.check")
-	fresh := errors.Is(err, store.ErrNotFound)
-	if err != nil && !fresh {
-		return nil, err
-	}
-	var key []byte
-	if c.PassphraseFile != "" {
-		key, err = passphraseKey(ctx, c.PassphraseFile, st, fresh)
-	} else {
-		key, err = fileKey(c.KeyFile, fresh)
-	}
+	v := &vault{store: st}
+	earlier, err := openEarlier(ctx, c, st)
 	if err != nil {
 		return nil, err
 	}
-	aead, err := newAEAD(key)
-	if err != nil {
+	if v.ring, err = keystore.Open(ctx, c.Keys, v); err != nil {
 		return nil, err
 	}
-	v := &vault{store: st, aead: aead}
-	if fresh {
-		return v, v.put(ctx, map[string][]byte{"kek.check": []byte("aias")})
+	if earlier != nil {
+		err = v.takeOver(ctx, earlier)
 	}
-	if _, err := v.get(ctx, "kek.check"); err != nil {
-		return nil, errors.New("the key file or passphrase is not the one that this data folder was made with: restore the right one")
-	}
-	return v, nil
-}
-
-// keeper seals secrets at rest under the key-encryption key. aad names the secret and its place: moved elsewhere it does not open.
-type keeper interface {
-	Wrap(ctx context.Context, plain, aad []byte) ([]byte, error)
-	Unwrap(ctx context.Context, sealed, aad []byte) ([]byte, error)
-}
-
-// Wrap seals a secret that is kept outside of the settings.
-func (v *vault) Wrap(_ context.Context, plain, aad []byte) ([]byte, error) {
-	return seal(v.aead, plain, string(aad)), nil
-}
-
-// Unwrap opens what Wrap sealed.
-func (v *vault) Unwrap(_ context.Context, sealed, aad []byte) ([]byte, error) {
-	return unseal(v.aead, sealed, string(aad))
-}
-
-func newAEAD(key []byte) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
-}
-
-func fileKey(path string, fresh bool) ([]byte, error) {
-	key, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) && fresh {
-		key = randomBytes(keySize)
-		if err := writeNew(path, key); err != nil {
-			return nil, fmt.Errorf("make the key file: %w", err)
-		}
-		return key, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the key file: %w: restore it, without it the keys of AIAS are lost", err)
-	}
-	if len(key) != keySize {
-		return nil, fmt.Errorf("key file %s has %d bytes: want %d random bytes", path, len(key), keySize)
-	}
-	return key, nil
-}
-
-func passphraseKey(ctx context.Context, path string, st store.Store, fresh bool) ([]byte, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the passphrase: %w", err)
-	}
-	pass := strings.TrimRight(string(data), "\r\n")
-	if len(pass) < 12 {
-		return nil, fmt.Errorf("passphrase in %s has %d characters: want at least 12", path, len(pass))
-	}
-	salt, err := st.Setting(ctx, "kek.salt")
-	if errors.Is(err, store.ErrNotFound) && fresh {
-		salt = randomBytes(16)
-		err = st.PutSettings(ctx, map[string][]byte{"kek.salt": salt}, nil)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the salt of the passphrase: %w", err)
-	}
-	return scrypt.Key([]byte(pass), salt, scryptN, scryptR, scryptP, keySize)
+	return v, err
 }
 
 // get returns a secret, or an error that wraps store.ErrNotFound.
@@ -126,20 +57,30 @@ func (v *vault) get(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := unseal(v.aead, sealed, name)
+	plain, err := v.ring.Unwrap(ctx, sealed, aadOf(name))
 	if err != nil {
 		return nil, fmt.Errorf("secret %s: %w", name, err)
 	}
 	return plain, nil
 }
 
-// put writes secrets, all or none.
-func (v *vault) put(ctx context.Context, secrets map[string][]byte) error {
-	sealed := map[string][]byte{}
-	for name, plain := range secrets {
-		sealed[name] = seal(v.aead, plain, name)
+// aadOf binds a secret to its setting, as store.SealedAfter tells it.
+func aadOf(name string) []byte { return []byte("setting/" + name) }
+
+// put writes secrets, and other settings beside them, all or none.
+func (v *vault) put(ctx context.Context, secrets, plain map[string][]byte) error {
+	values := map[string][]byte{}
+	for name, b := range plain {
+		values[name] = b
 	}
-	return v.store.PutSettings(ctx, sealed, nil)
+	for name, b := range secrets {
+		sealed, err := v.ring.Wrap(ctx, b, aadOf(name))
+		if err != nil {
+			return fmt.Errorf("secret %s: %w", name, err)
+		}
+		values[name] = sealed
+	}
+	return v.store.PutSettings(ctx, values, nil)
 }
 
 // key returns a random secret that is made when it is first asked for.
@@ -147,9 +88,17 @@ func (v *vault) key(ctx context.Context, name string) ([]byte, error) {
 	k, err := v.get(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		k = randomBytes(keySize)
-		err = v.put(ctx, map[string][]byte{name: k})
+		err = v.put(ctx, map[string][]byte{name: k}, nil)
 	}
 	return k, err
+}
+
+func newAEAD(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
 }
 
 // seal encrypts with a random nonce in front; purpose is authenticated with it.
@@ -170,4 +119,11 @@ func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
 	return b
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }

@@ -24,8 +24,12 @@ const (
 	maxHeader  = 16 << 10
 )
 
-// Serve answers on l until ctx ends, then lets requests finish. It runs what happens in the background, too.
-func (a *Authority) Serve(ctx context.Context, l net.Listener) error {
+// Serve answers on l until ctx ends, then lets requests finish. It runs what happens in the background, too, and keeps the ledger.
+func (a *Authority) Serve(ctx context.Context, l net.Listener) (err error) {
+	if err := a.OpenLedger(ctx); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer func() { err = errors.Join(err, a.CloseLedger(ctx)) }()
 	srv := &http.Server{
 		Handler: a.Handler(), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: time.Duration(a.cfg.Limits.Idle),
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),

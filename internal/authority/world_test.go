@@ -82,8 +82,8 @@ func newWorld(t testing.TB, change ...func(*world)) *world {
 	return w
 }
 
-// start opens the data folder and serves; restart does so again.
-func (w *world) start() {
+// opened opens the data folder.
+func (w *world) opened() {
 	w.t.Helper()
 	ctx := context.Background()
 	var err error
@@ -103,6 +103,15 @@ func (w *world) start() {
 	}
 	w.Authority, err = New(ctx, w.cfg, Dependencies{Store: w.store, Load: load, Now: w.clock.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// start opens the data folder and serves; restart does so again.
+func (w *world) start() {
+	w.t.Helper()
+	w.opened()
+	if err := w.OpenLedger(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -125,6 +134,9 @@ func (w *world) stop() {
 	w.changes.close()
 	w.admin.Close()
 	_ = w.server.Close()
+	if err := w.CloseLedger(context.Background()); err != nil {
+		w.t.Error(err)
+	}
 	_ = w.store.Close()
 }
 

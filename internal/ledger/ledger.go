@@ -19,7 +19,7 @@ const (
 	maxBatch = 1024 // entries written together
 
 	// CheckpointInterval is the longest time until a checkpoint covers an entry that is on disk.
-	CheckpointInterval = 250 * time.Millisecond
+	CheckpointInterval = 100 * time.Millisecond
 	closeTime          = 10 * time.Second
 )
 
@@ -38,7 +38,7 @@ type Ledger struct {
 	dir    string
 	public string
 	add    tessera.AddFn
-	stop   func(context.Context) error
+	stop   func() error
 	cancel context.CancelFunc
 	reader *Reader
 	now    func() time.Time
@@ -58,6 +58,7 @@ type item struct {
 
 // Open opens or begins the ledger in a folder. secret is what NewKey made; public must belong to it.
 func Open(ctx context.Context, dir, secret, public string) (*Ledger, error) {
+	useLog()
 	signer, err := note.NewSigner(secret)
 	if err != nil {
 		return nil, errors.New("the signing key of the ledger is damaged") // its text must not be in the message
@@ -79,7 +80,7 @@ func Open(ctx context.Context, dir, secret, public string) (*Ledger, error) {
 		return nil, fmt.Errorf("open the ledger in %s: %w", dir, err)
 	}
 	l := &Ledger{
-		dir: dir, public: public, add: appender.Add, stop: stop, cancel: cancel, now: time.Now,
+		dir: dir, public: public, add: appender.Add, stop: func() error { return stop(ctx) }, cancel: cancel, now: time.Now,
 		queue: make(chan *item, maxQueue), closing: make(chan struct{}), done: make(chan struct{}),
 	}
 	l.repeats = newRepeats(func() time.Time { return l.now() })
@@ -229,7 +230,7 @@ func (l *Ledger) Close() error {
 	l.once.Do(func() {
 		close(l.closing)
 		<-l.done
-		err = l.stop(context.Background())
+		err = l.stop()
 		l.cancel()
 	})
 	return err

@@ -28,6 +28,11 @@ const (
 	PathEKs        = "/v1/eks"                           // GET -> EKList; POST EK
 	PathEK         = "/v1/eks/{sha256}"                  // DELETE
 	PathActs       = "/v1/acts"                          // GET ?limit= -> ActList: what operators did
+
+	// The ledger (C2SP tlog-tiles), for whoever verifies it.
+	PathLedgerKey        = "/v1/ledger/key"            // GET -> verifier key of its checkpoints
+	PathLedgerCheckpoint = "/v1/ledger/checkpoint"     // GET -> signed note
+	PathLedgerTile       = "/v1/ledger/tile/{tile...}" // GET -> hashes or entries
 )
 
 // Paths that need no certificate.

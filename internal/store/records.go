@@ -129,15 +129,24 @@ func (s *SQLite) DeleteEK(ctx context.Context, hash [32]byte, act Act) error {
 	})
 }
 
+func scanAct(scan func(...any) error) (Act, error) {
+	var a Act
+	var at int64
+	err := scan(&a.ID, &at, &a.Operator, &a.Act, &a.Object, &a.Detail)
+	a.At = fromMicro(at)
+	return a, err
+}
+
+const actColumns = `SELECT id, at, operator, act, object, detail FROM acts`
+
 // Acts returns at most limit acts of operators, newest first.
 func (s *SQLite) Acts(ctx context.Context, limit int) ([]Act, error) {
-	return list(ctx, s.read, func(scan func(...any) error) (Act, error) {
-		var a Act
-		var at int64
-		err := scan(&a.ID, &at, &a.Operator, &a.Act, &a.Object, &a.Detail)
-		a.At = fromMicro(at)
-		return a, err
-	}, `SELECT id, at, operator, act, object, detail FROM acts ORDER BY id DESC LIMIT ?`, limit)
+	return list(ctx, s.read, scanAct, actColumns+` ORDER BY id DESC LIMIT ?`, limit)
+}
+
+// ActsAfter returns at most limit acts after an ID, oldest first.
+func (s *SQLite) ActsAfter(ctx context.Context, after int64, limit int) ([]Act, error) {
+	return list(ctx, s.read, scanAct, actColumns+` WHERE id > ? ORDER BY id LIMIT ?`, after, limit)
 }
 
 // Clean removes logs that no Evidence refers to, lists that nothing continues, and sessions and tokens that ended an hour ago.

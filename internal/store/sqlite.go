@@ -129,10 +129,16 @@ func (s *SQLite) Setting(ctx context.Context, key string) ([]byte, error) {
 	return v, found(err, "setting "+key)
 }
 
-// PutSettings writes all values or none.
+// PutSettings writes all values or none; a nil value removes the setting.
 func (s *SQLite) PutSettings(ctx context.Context, values map[string][]byte, act *Act) error {
 	return s.write(ctx, false, func(t *txn) error {
 		for k, v := range values {
+			if v == nil {
+				if _, err := t.exec(`DELETE FROM settings WHERE key = ?`, k); err != nil {
+					return err
+				}
+				continue
+			}
 			if _, err := t.exec(`INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, k, v); err != nil {
 				return err
 			}

@@ -174,7 +174,7 @@ type Store interface {
 	Ping(ctx context.Context) error
 
 	Setting(ctx context.Context, key string) ([]byte, error) // ErrNotFound
-	// PutSettings writes values, and the act of the operator who changed them when act is not nil.
+	// PutSettings writes values (nil: removes them), and the act of the operator who changed them when act is not nil.
 	PutSettings(ctx context.Context, values map[string][]byte, act *Act) error
 
 	Nodes(ctx context.Context) ([]Node, error)
@@ -224,6 +224,12 @@ type Store interface {
 	ResealDiskKeys(ctx context.Context, sealed map[string][]byte) error
 
 	Acts(ctx context.Context, limit int) ([]Act, error)
+	// ActsAfter returns acts after an ID, oldest first.
+	ActsAfter(ctx context.Context, after int64, limit int) ([]Act, error)
+
+	// SealedAfter and Reseal go through all secrets, when the key-encryption key changes.
+	SealedAfter(ctx context.Context, place, key string, limit int) ([]Sealed, error)
+	Reseal(ctx context.Context, old []Sealed, data [][]byte) (changed int, err error)
 	// Clean removes what nothing refers to any more: logs, old sessions and tokens.
 	Clean(ctx context.Context, now time.Time) error
 }
