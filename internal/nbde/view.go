@@ -94,7 +94,12 @@ func views(keys []*stored, uses map[string][]store.DiskUse) []KeyView {
 		v.Sealed = nil
 		out = append(out, v)
 	}
-	slices.SortStableFunc(out, func(a, b KeyView) int { return b.Created.Compare(a.Created) })
+	slices.SortStableFunc(out, func(a, b KeyView) int { // those in use first: two can be of the same moment
+		if used := a.Rotated.IsZero(); used != b.Rotated.IsZero() {
+			return map[bool]int{true: -1, false: 1}[used]
+		}
+		return b.Created.Compare(a.Created)
+	})
 	return out
 }
 
