@@ -28,6 +28,7 @@ import (
 	"touchstone.dev/touchstone/internal/cluster/enforcement"
 	"touchstone.dev/touchstone/internal/cluster/evict"
 	"touchstone.dev/touchstone/internal/cluster/feed"
+	"touchstone.dev/touchstone/internal/cluster/isecl"
 	"touchstone.dev/touchstone/internal/cluster/join"
 	"touchstone.dev/touchstone/internal/cluster/node"
 	"touchstone.dev/touchstone/internal/cluster/pending"
@@ -90,7 +91,7 @@ func (r *rooms) open() error {
 	})
 	r.feed.OnChange(r.tagsOf)
 	r.board.OnOutcome(func() { r.enforce.ring(v1alpha1.EnforcementName, 0) })
-	for _, open := range []func() error{r.openNodes, r.openEnforcement, r.openEvictions, r.openPending, r.openCounts, r.openJoins, r.openPolicies, r.openTags} {
+	for _, open := range []func() error{r.openNodes, r.openEnforcement, r.openEvictions, r.openPending, r.openCounts, r.openJoins, r.openPolicies, r.openTags, r.openISecL} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -304,4 +305,16 @@ func (r *rooms) tagsOf(_ context.Context, name string) {
 		return
 	}
 	r.tags.ring(allTags, settle)
+}
+
+// openISecL lets every change of a NodeTrust lead to one look at all of them.
+func (r *rooms) openISecL() error {
+	if !r.o.ISecL {
+		return nil
+	}
+	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: isecl.Namespace, Name: isecl.Name}}}
+	})
+	return r.build("isecl", 1).Watches(&v1alpha1.NodeTrust{}, all).
+		Complete(&isecl.Reconciler{Client: r.client, Live: r.m.GetAPIReader(), Log: r.o.Log, Now: r.o.Now, Owner: fieldOwner, Wrote: r.metrics.wrote})
 }

@@ -1,40 +1,40 @@
 package node
 
 import (
+	"maps"
 	"strconv"
-	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"touchstone.dev/touchstone/internal/cluster/board"
+	"touchstone.dev/touchstone/internal/cluster/isecl"
 )
-
-// Names that users of Intel SecL-DC build on. Unlike ours they are not protected: a kubelet may set such labels on its own node.
-const (
-	iseclPrefix   = "isecl."
-	iseclTrusted  = "isecl.trusted"
-	iseclTag      = "isecl.TAG_"
-	iseclExpiry   = "HvsTrustExpiry"
-	iseclReport   = "HvsSignedTrustReport"
-	iseclTaint    = "untrusted"
-	iseclTimeForm = "2006-01-02T15.04.05Z"
-)
-
-// isecl says whether a label or annotation is one of SecL's.
-func isecl(key string) bool {
-	return strings.HasPrefix(key, iseclPrefix) || key == iseclExpiry || key == iseclReport
-}
 
 // isecl adds what --isecl-compat asks for. The times and the report are those of the NodeTrust as it is written, not of each new result.
 func (w *wish) isecl(e *board.Entry, expires *metav1.Time, report string, held, stay bool) {
-	w.prefixes = append(w.prefixes, iseclPrefix, iseclExpiry)
-	w.labels[iseclTrusted] = strconv.FormatBool(e.Verdict.Trusted)
-	for name, value := range e.Class.Tags {
-		w.labels[iseclTag+name] = value
+	w.prefixes = append(w.prefixes, isecl.Prefix, isecl.Expiry)
+	w.labels[isecl.Trusted] = strconv.FormatBool(e.Verdict.Trusted)
+	named := isecl.Tags(e.Class.Tags)
+	if e.Verdict.Valid {
+		maps.Copy(named, isecl.Features(e.Class.SoftwareTPM, e.Class.Levels[2]))
 	}
-	w.notes = map[string]string{iseclReport: report}
+	for name, value := range named {
+		w.labels[isecl.Prefix+name] = value
+	}
+	w.notes = map[string]string{isecl.Report: report, isecl.Mark: "true"}
 	if expires != nil {
-		w.labels[iseclExpiry] = expires.UTC().Format(iseclTimeForm)
+		w.labels[isecl.Expiry] = expires.UTC().Format(isecl.TimeForm)
 	}
-	w.taint(iseclTaint, "true", "true", e, held, stay)
+	w.taint(isecl.Taint, "true", "true", e, held, stay)
+}
+
+// noISecL takes away what was written while --isecl-compat was on: a label that says trusted, and that nobody keeps, would say so for ever.
+func (w *wish) noISecL(n *corev1.Node) {
+	if n.Annotations[isecl.Mark] == "" {
+		return
+	}
+	w.prefixes = append(w.prefixes, isecl.Prefix, isecl.Expiry)
+	w.notes = map[string]string{isecl.Report: "", isecl.Mark: ""}
+	w.unset = append(w.unset, taint{isecl.Taint, "true", corev1.TaintEffectNoSchedule}, taint{isecl.Taint, "true", corev1.TaintEffectNoExecute})
 }

@@ -16,6 +16,7 @@ import (
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/cluster/board"
 	"touchstone.dev/touchstone/internal/cluster/class"
+	"touchstone.dev/touchstone/internal/cluster/isecl"
 )
 
 // taint is one taint of ours. Key and effect tell it from others'.
@@ -127,7 +128,7 @@ func (w *wish) taintsOf(n *corev1.Node, now time.Time) ([]corev1.Taint, bool) {
 		return func(w taint) bool { return w.key == t.Key && w.effect == t.Effect }
 	}
 	for _, t := range n.Spec.Taints {
-		if slices.ContainsFunc(w.unset, is(t)) {
+		if slices.ContainsFunc(w.unset, func(w taint) bool { return is(t)(w) && (t.Key == v1alpha1.UntrustedTaint || t.Value == w.value) }) { // the key "untrusted" may be anybody's
 			changed = true
 			continue
 		}
@@ -186,9 +187,9 @@ func Strip(o any) (any, error) {
 		return o, nil
 	}
 	labels := maps.Clone(n.Labels)
-	maps.DeleteFunc(labels, func(k, _ string) bool { return !strings.HasPrefix(k, v1alpha1.NodeLabelPrefix) && !isecl(k) })
+	maps.DeleteFunc(labels, func(k, _ string) bool { return !strings.HasPrefix(k, v1alpha1.NodeLabelPrefix) && !isecl.Ours(k) })
 	notes := maps.Clone(n.Annotations)
-	maps.DeleteFunc(notes, func(k, _ string) bool { return !isecl(k) })
+	maps.DeleteFunc(notes, func(k, _ string) bool { return !isecl.Ours(k) })
 	s := &corev1.Node{TypeMeta: n.TypeMeta, ObjectMeta: metav1.ObjectMeta{
 		Name: n.Name, UID: n.UID, ResourceVersion: n.ResourceVersion, CreationTimestamp: n.CreationTimestamp, DeletionTimestamp: n.DeletionTimestamp,
 		Labels: labels, Annotations: notes,

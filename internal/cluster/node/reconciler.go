@@ -207,6 +207,8 @@ func (r *Reconciler) place(ctx context.Context, f *facts, e *board.Entry, shown 
 		w := wanted(e, held, stay)
 		if r.ISecL {
 			w.isecl(e, shown.ExpiresAt, shown.Result, held, stay)
+		} else {
+			w.noISecL(n)
 		}
 		patch := w.patch(n, r.Now())
 		if patch == nil {
