@@ -100,6 +100,9 @@ var dependencies = map[string]string{
 	"github.com/go-logr/logr":                "how controller-runtime is given the logger",
 	"k8s.io/utils":                           "clocks and pointers of the Kubernetes side",
 	"github.com/google/go-containerregistry": "container images: build, read, push",
+	"github.com/containers/ocicrypt":         "cipher of encrypted layers, and the protocol of key providers",
+	"github.com/opencontainers/go-digest":    "a type of ocicrypt's",
+	"github.com/opencontainers/image-spec":   "a type of ocicrypt's",
 }
 
 // graph maps each package of the module to what its code (not its tests) imports; both relative to the module.

@@ -166,12 +166,14 @@ func TestImageKeyProof(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(*protocol.ReleaseRequest){
-		"key of another TPM":         func(r *protocol.ReleaseRequest) { *r = *theirs },
-		"certified for another node": func(r *protocol.ReleaseRequest) { r.Certify, r.Signature = m.tpm.Certify(r.Public, imagekey.Context("worker-2"), m.clock) },
-		"certified without context":  func(r *protocol.ReleaseRequest) { r.Certify, r.Signature = m.tpm.Certify(r.Public, nil, m.clock) },
-		"flipped signature":          func(r *protocol.ReleaseRequest) { r.Signature[20] ^= 1 },
-		"flipped certification":      func(r *protocol.ReleaseRequest) { r.Certify[40] ^= 1 },
-		"another boot":               bound(&changed),
+		"key of another TPM": func(r *protocol.ReleaseRequest) { *r = *theirs },
+		"certified for another node": func(r *protocol.ReleaseRequest) {
+			r.Certify, r.Signature = m.tpm.Certify(r.Public, imagekey.Context("worker-2"), m.clock)
+		},
+		"certified without context": func(r *protocol.ReleaseRequest) { r.Certify, r.Signature = m.tpm.Certify(r.Public, nil, m.clock) },
+		"flipped signature":         func(r *protocol.ReleaseRequest) { r.Signature[20] ^= 1 },
+		"flipped certification":     func(r *protocol.ReleaseRequest) { r.Certify[40] ^= 1 },
+		"another boot":              bound(&changed),
 		"no policy": func(r *protocol.ReleaseRequest) {
 			_, r.Public = m.tpm.DecryptionKey(nil)
 			r.Certify, r.Signature = m.tpm.Certify(r.Public, imagekey.Context(m.name), m.clock)

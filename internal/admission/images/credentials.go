@@ -122,6 +122,18 @@ func (k Keyring) find(repo name.Repository) []authn.AuthConfig {
 	return out
 }
 
+// Resolve returns the most exact login for a repository, as a keychain of a client that asks with one login only.
+func (k Keyring) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	repo, ok := r.(name.Repository)
+	if !ok {
+		return authn.Anonymous, nil
+	}
+	if found := k.find(repo); len(found) > 0 {
+		return authn.FromConfig(found[0]), nil
+	}
+	return authn.Anonymous, nil
+}
+
 func matches(pattern, host string) bool {
 	p, h := strings.Split(pattern, "."), strings.Split(host, ".")
 	if len(p) != len(h) {
