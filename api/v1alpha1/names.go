@@ -25,6 +25,9 @@ const UntrustedTaint = "touchstone.dev/untrusted"
 // TrustedCondition is the type of the condition of a Node.
 const TrustedCondition = "touchstone.dev/Trusted"
 
+// IsolatedCondition is the type of the condition of a Pod of a class that NetworkPolicies isolate no longer, or isolate again.
+const IsolatedCondition = "touchstone.dev/Isolated"
+
 // EnforcementName is the name of the only TrustEnforcement that counts; PolicyName that of the only TrustPolicy.
 const (
 	EnforcementName = "cluster"

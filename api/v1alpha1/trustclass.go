@@ -77,10 +77,15 @@ type TagValues []string
 
 // NetworkRequirement is what must isolate the pod.
 type NetworkRequirement struct {
-	// Isolation Required: NetworkPolicies must select the pod for ingress and egress when it is made. `touchstone netpol` prints one.
+	// Isolation Required: NetworkPolicies must select the pod for ingress and egress, when it is made and as long as it runs. `touchstone netpol` prints
+	// one.
 	// +kubebuilder:default=Required
 	// +kubebuilder:validation:Enum=Required;None
 	Isolation string `json:"isolation,omitempty"`
+	// OnLoss says what happens to a running pod that is isolated no longer: Evict it, within the class's grace, or Report it only.
+	// +kubebuilder:default=Evict
+	// +kubebuilder:validation:Enum=Evict;Report
+	OnLoss string `json:"onLoss,omitempty"`
 }
 
 // ImageRequirement is what the images of all containers of the pod must show.
@@ -128,7 +133,7 @@ type TrustClassStatus struct {
 	// Nodes is how many nodes meet the class now.
 	// +optional
 	Nodes int32 `json:"nodes,omitempty"`
-	// Conditions: Enforced (the admission policies of the class are in place).
+	// Conditions: Enforced (the admission policies of the class are in place), Isolated (no running pod of the class lacks isolation).
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -144,8 +149,11 @@ type TrustClassList struct {
 	Items           []TrustClass `json:"items"`
 }
 
-// ConditionEnforced is the condition type of TrustClass.
-const ConditionEnforced = "Enforced"
+// Condition types of TrustClass.
+const (
+	ConditionEnforced = "Enforced"
+	ConditionIsolated = "Isolated"
+)
 
 // Words of the fields above.
 const (
@@ -156,4 +164,5 @@ const (
 	Any      = "Any"
 	Evict    = "Evict"
 	Stay     = "Stay"
+	Report   = "Report"
 )

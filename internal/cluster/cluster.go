@@ -152,14 +152,14 @@ func caches() cache.Options {
 	}
 }
 
-// stripNamespace leaves of a namespace its name and class.
+// stripNamespace leaves of a namespace its name and class, and whether it is on its way out.
 func stripNamespace(o any) (any, error) {
 	n, ok := o.(*corev1.Namespace)
 	if !ok {
 		return o, nil
 	}
 	s := &corev1.Namespace{TypeMeta: n.TypeMeta}
-	s.Name, s.UID, s.ResourceVersion = n.Name, n.UID, n.ResourceVersion
+	s.Name, s.UID, s.ResourceVersion, s.DeletionTimestamp = n.Name, n.UID, n.ResourceVersion, n.DeletionTimestamp
 	if c := n.Labels[v1alpha1.ClassLabel]; c != "" {
 		s.Labels = map[string]string{v1alpha1.ClassLabel: c}
 	}

@@ -24,6 +24,7 @@ func (w *world) class(name string, grace time.Duration, change ...func(*v1alpha1
 	w.t.Helper()
 	tc := &v1alpha1.TrustClass{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	tc.Spec.Eviction.Grace = &metav1.Duration{Duration: grace}
+	tc.Spec.Network.Isolation = v1alpha1.None
 	for _, f := range change {
 		f(&tc.Spec)
 	}

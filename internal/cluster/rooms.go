@@ -27,6 +27,7 @@ import (
 	"touchstone.dev/touchstone/internal/cluster/carry"
 	"touchstone.dev/touchstone/internal/cluster/enforcement"
 	"touchstone.dev/touchstone/internal/cluster/evict"
+	"touchstone.dev/touchstone/internal/cluster/exposure"
 	"touchstone.dev/touchstone/internal/cluster/feed"
 	"touchstone.dev/touchstone/internal/cluster/isecl"
 	"touchstone.dev/touchstone/internal/cluster/join"
@@ -52,6 +53,7 @@ type rooms struct {
 
 	nodes       *node.Reconciler
 	enforcement *enforcement.Reconciler
+	exposure    *exposure.Reconciler
 	jobs        jobs
 	// bells of: evictions, the enforcement, counts of classes, joins, the policy, tags.
 	evict, enforce, count, join, policy, tags bell
@@ -72,6 +74,10 @@ func newRooms(m manager.Manager, o *Options) (*rooms, error) {
 		Later: func(j node.Job, priority int) { r.jobs.add(j, 0, priority) },
 	}
 	r.enforcement.Entries = r.nodes.Entries
+	r.exposure = &exposure.Reconciler{
+		Client: r.client, Live: m.GetAPIReader(), Events: events, Now: o.Now, Wrote: r.metrics.wrote,
+		OnNode: func(name string) { r.evict.ring(name, 0) }, OnClass: func(name string) { r.count.ring(name, 0) },
+	}
 	return r, nil
 }
 
@@ -91,7 +97,9 @@ func (r *rooms) open() error {
 	})
 	r.feed.OnChange(r.tagsOf)
 	r.board.OnOutcome(func() { r.enforce.ring(v1alpha1.EnforcementName, 0) })
-	for _, open := range []func() error{r.openNodes, r.openEnforcement, r.openEvictions, r.openPending, r.openCounts, r.openJoins, r.openPolicies, r.openTags, r.openISecL} {
+	for _, open := range []func() error{
+		r.openNodes, r.openEnforcement, r.openEvictions, r.openExposure, r.openPending, r.openCounts, r.openJoins, r.openPolicies, r.openTags, r.openISecL,
+	} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -195,6 +203,7 @@ func (r *rooms) openEvictions() error {
 		WatchesRawSource(r.evict.source()).
 		Complete(&evict.Reconciler{
 			Client: r.client, Core: core, Board: r.board, Events: r.m.GetEventRecorder(fieldOwner), Log: r.o.Log, Now: r.o.Now, Ensure: r.enforcement.Ensure, Count: r.metrics.evicted,
+			Exposed: r.exposure.Of,
 		})
 }
 
@@ -231,7 +240,9 @@ func coreClient(m manager.Manager) (rest.Interface, error) {
 
 func (r *rooms) openCounts() error {
 	return r.build("classes", 1).For(&v1alpha1.TrustClass{}).WatchesRawSource(r.count.source()).
-		Complete(&counts{client: r.client, board: r.board, ensure: r.enforcement.Ensure, wrote: r.metrics.wrote})
+		Complete(&counts{
+			client: r.client, board: r.board, exposure: r.exposure, now: r.o.Now, ensure: r.enforcement.Ensure, wrote: r.metrics.wrote,
+		})
 }
 
 func (r *rooms) openJoins() error {

@@ -1,5 +1,5 @@
 // Package evict removes pods of a TrustClass from nodes that do not meet it: those that met it and fell, and those that never did, however the pod got
-// there.
+// there. It removes pods that nothing isolates any more, too (package exposure finds them).
 //
 // It asks for evictions, so that PodDisruptionBudgets are respected, and asks again while they refuse. When the class's grace is over it deletes. No
 // deadline lives in memory only: grace begins when the node lost the class (NodeTrust), when the pod came, or when a hold of the breaker
@@ -59,6 +59,8 @@ type Reconciler struct {
 	Now    func() time.Time
 	// Ensure is called before anything is decided: it loads the board, once.
 	Ensure func(context.Context) error
+	// Exposed knows the pods that nothing isolates any more.
+	Exposed func(namespace string, uid types.UID) (Exposure, bool)
 	// Count is told of each outcome.
 	Count func(outcome string)
 
@@ -98,11 +100,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 
 // leave is why a pod must leave.
 type leave struct {
-	class   string
-	why     string
-	since   time.Time
-	grace   time.Duration
-	missing []string
+	class  string
+	reason string // of events
+	why    string
+	since  time.Time
+	grace  time.Duration
 }
 
 // pod looks at one pod, and says when to look at it again.
@@ -137,8 +139,10 @@ func (r *Reconciler) namespaceClass(ctx context.Context, name string) (string, e
 // mustLeave returns why the pod must leave its node; nil when it may stay. Of several classes the shortest time counts.
 func (r *Reconciler) mustLeave(ctx context.Context, p *corev1.Pod, classes []string, e *board.Entry) (*leave, error) {
 	var first *leave
+	exposure, exposed := r.Exposed(p.Namespace, p.UID)
 	for _, name := range classes {
-		if slices.Contains(e.Classes, name) {
+		meets := slices.Contains(e.Classes, name)
+		if meets && !(exposed && slices.Contains(exposure.Leave, name)) {
 			continue
 		}
 		var tc v1alpha1.TrustClass
@@ -152,10 +156,13 @@ func (r *Reconciler) mustLeave(ctx context.Context, p *corev1.Pod, classes []str
 		case err != nil:
 			return nil, err
 		}
-		if tc.Spec.Eviction.OnFall == v1alpha1.Stay {
+		if !meets && tc.Spec.Eviction.OnFall == v1alpha1.Stay {
 			continue
 		}
 		l := r.leaveOf(&tc, p, e)
+		if meets {
+			l = r.timed(&tc, p, &leave{class: name, reason: "IsolationLost", since: exposure.Since, why: fmt.Sprintf("class %s wants the pod isolated: %s", name, exposure.Missing)})
+		}
 		if first == nil || l.since.Add(l.grace).Before(first.since.Add(first.grace)) {
 			first = l
 		}
@@ -165,8 +172,14 @@ func (r *Reconciler) mustLeave(ctx context.Context, p *corev1.Pod, classes []str
 
 func (r *Reconciler) leaveOf(tc *v1alpha1.TrustClass, p *corev1.Pod, e *board.Entry) *leave {
 	answer := class.Meets(&tc.Spec, e.Class, r.Now())
-	l := &leave{class: tc.Name, since: e.Lost[tc.Name], grace: defaultGrace, missing: answer.Missing}
-	l.why = fmt.Sprintf("node %s does not meet class %s: %s", e.Name, tc.Name, strings.Join(answer.Missing, "; "))
+	return r.timed(tc, p, &leave{
+		class: tc.Name, reason: "TrustLost", since: e.Lost[tc.Name], why: fmt.Sprintf("node %s does not meet class %s: %s", e.Name, tc.Name, strings.Join(answer.Missing, "; ")),
+	})
+}
+
+// timed completes a leave: the grace of the class, which begins when the pod came, or a hold ended, if that was later.
+func (r *Reconciler) timed(tc *v1alpha1.TrustClass, p *corev1.Pod, l *leave) *leave {
+	l.grace = defaultGrace
 	if len(l.why) > 900 {
 		l.why = strings.ToValidUTF8(l.why[:900], "") + "..."
 	}
@@ -237,8 +250,8 @@ func (r *Reconciler) ask(ctx context.Context, e *policyv1.Eviction) error {
 func (r *Reconciler) tell(p *corev1.Pod, e *board.Entry, l *leave, outcome, what string) {
 	r.Count(outcome)
 	r.Log.Warn("pod leaves its node", "pod", p.Namespace+"/"+p.Name, "node", e.Name, "class", l.class, "how", what, "why", l.why)
-	r.Events.Eventf(p, nodeOf(e), corev1.EventTypeWarning, "TrustLost", "Evict", "%s: %s", what, l.why)
-	r.Events.Eventf(nodeOf(e), p, corev1.EventTypeWarning, "TrustLost", "Evict", "pod %s/%s is %s: %s", p.Namespace, p.Name, what, l.why)
+	r.Events.Eventf(p, nodeOf(e), corev1.EventTypeWarning, l.reason, "Evict", "%s: %s", what, l.why)
+	r.Events.Eventf(nodeOf(e), p, corev1.EventTypeWarning, l.reason, "Evict", "pod %s/%s is %s: %s", p.Namespace, p.Name, what, l.why)
 }
 
 // tellOnce says something about a pod once.

@@ -26,6 +26,20 @@ func Classes(p *corev1.Pod, namespaceClass string) []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
+// Exposure is a pod that its classes want isolated, and that is not.
+type Exposure struct {
+	Pod, Node string   // Pod is NAMESPACE/NAME
+	Classes   []string // that want it isolated
+	Leave     []string // those of them that want it to leave
+	Missing   string
+	Since     time.Time
+}
+
+// Equal tells whether two exposures say the same.
+func (e *Exposure) Equal(o *Exposure) bool {
+	return e.Pod == o.Pod && e.Node == o.Node && e.Missing == o.Missing && e.Since.Equal(o.Since) && slices.Equal(e.Classes, o.Classes) && slices.Equal(e.Leave, o.Leave)
+}
+
 // step is what to do with a pod now.
 type step struct {
 	act     act
@@ -74,7 +88,7 @@ func over(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-// Strip leaves of a pod what eviction reads; it is the transform of the cache, which holds every pod of the cluster.
+// Strip leaves of a pod what packages evict and exposure read; it is the transform of the cache, which holds every pod of the cluster.
 func Strip(o any) (any, error) {
 	p, ok := o.(*corev1.Pod)
 	if !ok {
@@ -83,8 +97,13 @@ func Strip(o any) (any, error) {
 	s := &corev1.Pod{TypeMeta: p.TypeMeta, ObjectMeta: metav1.ObjectMeta{
 		Name: p.Name, Namespace: p.Namespace, UID: p.UID, ResourceVersion: p.ResourceVersion, CreationTimestamp: p.CreationTimestamp, DeletionTimestamp: p.DeletionTimestamp,
 	}}
-	if c := p.Labels[v1alpha1.ClassLabel]; c != "" {
-		s.Labels = map[string]string{v1alpha1.ClassLabel: c}
+	if len(Classes(p, "")) > 0 {
+		s.Labels = p.Labels // by which NetworkPolicies select it
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == v1alpha1.IsolatedCondition {
+			s.Status.Conditions = []corev1.PodCondition{c}
+		}
 	}
 	if m := p.Annotations[corev1.MirrorPodAnnotationKey]; m != "" {
 		s.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "true"}
