@@ -157,6 +157,18 @@ func (k *stored) open(ctx context.Context, seal Sealer) (*Key, error) {
 
 // Ring returns the keys of a node, or those that all share; nil when there are none, or they are not served. Signing keys are the same for all.
 func (s *Service) Ring(ctx context.Context, node string) (*Ring, error) {
+	ring, err := s.ring(ctx, node)
+	if err == nil {
+		return ring, nil
+	}
+	// The key-encryption key may have been rotated, and the old one be gone: the store has the keys as they are sealed now.
+	if refreshed := s.refresh(ctx); refreshed != nil {
+		return nil, errors.Join(err, refreshed)
+	}
+	return s.ring(ctx, node)
+}
+
+func (s *Service) ring(ctx context.Context, node string) (*Ring, error) {
 	s.mu.RLock()
 	ring, turn := s.rings[node], s.turns
 	known := node == "" && s.o.Open || s.nodes[node] != nil

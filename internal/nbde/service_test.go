@@ -28,7 +28,8 @@ type world struct {
 	now    time.Time
 	nodes  map[string]release.Node
 	events []Event
-	fail   error // what Note returns
+	fail   error                                    // what Note returns
+	book   func(ctx context.Context, e Event) error // instead of events
 }
 
 func newWorld(t testing.TB) *world {
@@ -38,14 +39,19 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// kek is the key-encryption key of the tests.
-func kek(t testing.TB) *keystore.Ring {
+// mustKEK is the key-encryption key of the tests.
+func mustKEK(t testing.TB) keystore.KEK {
 	t.Helper()
 	k, err := keystore.NewKey("file", bytes.Repeat([]byte{7}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := keystore.NewRing(k)
+	return k
+}
+
+func kek(t testing.TB) *keystore.Ring {
+	t.Helper()
+	r, err := keystore.NewRing(mustKEK(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +66,10 @@ func (w *world) options() Options {
 			defer w.mu.Unlock()
 			return w.nodes[node], nil
 		},
-		Note: func(_ context.Context, e Event) error {
+		Note: func(ctx context.Context, e Event) error {
+			if w.book != nil {
+				return w.book(ctx, e)
+			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.events = append(w.events, e)
@@ -387,5 +396,52 @@ func TestLimiter(t *testing.T) {
 	}
 	if n := len(l.young) + len(l.old); n > maxLimiters {
 		t.Errorf("after many addresses: %d limiters, want at most %d", n, maxLimiters)
+	}
+}
+
+// TestKEKIsRotated: keys that were sealed anew under another key-encryption key, while the old one went away, open without a restart.
+func TestKEKIsRotated(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	w.bind("a", Policy{Mode: ModeNode})
+	kid := w.newest("a").Thumbprint
+	fresh, err := keystore.NewKey("file", bytes.Repeat([]byte{8}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	only, err := keystore.NewRing(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := keystore.NewRing(fresh, mustKEK(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.restart() // nothing is open yet
+	old, err := w.db.SealedAfter(ctx, "", "", 100)
+	if err != nil || len(old) < 3 {
+		t.Fatalf("SealedAfter(): got %d, %v; want the keys of disks among them", len(old), err)
+	}
+	var data [][]byte
+	for _, o := range old {
+		b, err := both.Rewrap(ctx, o.Data, []byte(o.AAD))
+		if err != nil {
+			t.Fatalf("Rewrap(%s %s): %v", o.Place, o.Key, err)
+		}
+		data = append(data, b)
+	}
+	if n, err := w.db.Reseal(ctx, old, data); err != nil || n != len(old) {
+		t.Fatalf("Reseal(): got %d, %v", n, err)
+	}
+	w.o.Seal = only
+	if ring, err := w.Ring(ctx, "a"); err != nil || ring.Find(kid) == nil {
+		t.Errorf("Ring() under the new key-encryption key: got %v, %v", ring, err)
+	}
+	w.o.Seal = kek(t)
+	if err := w.refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if ring, err := w.Ring(ctx, "a"); err == nil {
+		t.Errorf("Ring() under the old key-encryption key: got %v, want an error", ring)
 	}
 }

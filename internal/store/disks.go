@@ -135,15 +135,3 @@ func (t *txn) diskUse(u *DiskUse) error {
 		(SELECT client FROM disk_uses WHERE thumbprint = ?1 ORDER BY last DESC LIMIT -1 OFFSET ?2)`, u.Thumbprint, maxDiskUses)
 	return err
 }
-
-// ResealDiskKeys writes sealed forms anew, by thumbprint: the key-encryption key was rotated. One that is gone meanwhile is left out.
-func (s *SQLite) ResealDiskKeys(ctx context.Context, sealed map[string][]byte) error {
-	return s.write(ctx, false, func(x *txn) error {
-		for name, b := range sealed {
-			if _, err := x.exec(`UPDATE disk_keys SET sealed = ? WHERE thumbprint = ?`, b, name); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}

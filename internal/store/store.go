@@ -221,7 +221,6 @@ type Store interface {
 	DiskNodes(ctx context.Context) (map[string][]byte, error)
 	DiskUses(ctx context.Context) ([]DiskUse, error)
 	SaveDisk(ctx context.Context, d *DiskStep) error
-	ResealDiskKeys(ctx context.Context, sealed map[string][]byte) error
 
 	Acts(ctx context.Context, limit int) ([]Act, error)
 	// ActsAfter returns acts after an ID, oldest first.

@@ -1,0 +1,225 @@
+package nbde
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"touchstone.dev/touchstone/internal/ledger"
+	"touchstone.dev/touchstone/internal/release"
+)
+
+// rack is a Service with nodes that all attested a moment ago, over a real database, a real ledger, and a real connection for each request.
+type rack struct {
+	*world
+	address string
+	paths   []string
+	body    []byte
+}
+
+func newRack(t testing.TB, nodes int) *rack {
+	t.Helper()
+	r := &rack{world: newWorld(t), body: blinded(t, nil)}
+	ctx := context.Background()
+	secret, public, err := ledger.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	book, err := ledger.Open(ctx, t.TempDir(), secret, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = book.Close() })
+	r.book = func(ctx context.Context, e Event) error {
+		return book.Append(ctx, ledger.Entry{Kind: ledger.KeyReleased, Node: e.Node, Actor: "address:" + e.Source, Subject: "disk-key:" + e.Key, Decision: "released", Reason: e.Reason})
+	}
+	loopback := netip.MustParseAddr("127.0.0.1")
+	for i := range nodes {
+		name := fmt.Sprintf("node-%d", i)
+		r.nodes[name] = good()
+		r.bind(name, Policy{Mode: ModeAttested, Uses: MaxUses, Conditions: &release.Conditions{Tags: map[string][]string{"site": {"muc"}}}})
+		r.Attested(ctx, Attestation{Node: name, Source: loopback, ResetCount: 1})
+		r.paths = append(r.paths, "/n/"+name+"/rec/"+r.newest(name).Thumbprint)
+	}
+	l := listen(t, "127.0.0.1:0")
+	r.address = l.Addr().String()
+	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: &Server{
+		Ring: func(ctx context.Context, node string) (*Ring, error) { return r.Ring(ctx, node) },
+		Gate: func(ctx context.Context, a Ask) error { return r.Gate(ctx, a) },
+		Log:  slog.New(slog.DiscardHandler),
+	}}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return r
+}
+
+// post sends a recovery over a connection of its own and reads the whole answer.
+func post(address, path string, body []byte) error {
+	c, err := (&net.Dialer{Timeout: 20 * time.Second}).Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(60 * time.Second))
+	if _, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: tang\r\nConnection: close\r\nContent-Type: application/jwk+json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body); err != nil {
+		return err
+	}
+	b, err := io.ReadAll(c)
+	if err != nil {
+		return err
+	}
+	if head, tail, _ := strings.Cut(string(b), "\r\n\r\n"); !strings.HasPrefix(head, "HTTP/1.1 200 ") || !strings.Contains(tail, `"y":"`) {
+		return fmt.Errorf("answered %q", head)
+	}
+	return nil
+}
+
+// powerCut has all nodes ask at the same moment, and returns how long it took until all had their answers.
+func (r *rack) powerCut(t testing.TB) time.Duration {
+	t.Helper()
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	var failed atomic.Value
+	for _, path := range r.paths {
+		wg.Go(func() {
+			<-start
+			if err := post(r.address, path, r.body); err != nil {
+				failed.Store(fmt.Errorf("%s: %w", path, err))
+			}
+		})
+	}
+	begin := time.Now()
+	close(start)
+	wg.Wait()
+	took := time.Since(begin)
+	if err, _ := failed.Load().(error); err != nil {
+		t.Fatal(err)
+	}
+	return took
+}
+
+// TestPowerCut: when power comes back, every node gets its key, cold or warm, and every release is written down. How long it takes is measured by the
+// benchmark below; the time here only says that nothing is stuck.
+func TestPowerCut(t *testing.T) {
+	r := newRack(t, 300)
+	r.restart()
+	for name := range r.nodes {
+		r.Attested(context.Background(), Attestation{Node: name, Source: netip.MustParseAddr("127.0.0.1"), ResetCount: 2})
+	}
+	cold := r.powerCut(t)
+	warm := r.powerCut(t)
+	t.Logf("300 nodes: %v after a restart of AIAS, %v later", cold, warm)
+	if cold > 30*time.Second || warm > 30*time.Second {
+		t.Errorf("300 nodes took %v and %v", cold, warm)
+	}
+	uses, err := r.db.DiskUses(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int64{}
+	for _, u := range uses {
+		count[u.Client] += u.Count
+	}
+	for name := range r.nodes {
+		if count[name] != 2 {
+			t.Errorf("%s: %d releases are written down, want 2", name, count[name])
+		}
+	}
+}
+
+// BenchmarkPowerCut is the time until the last of so many nodes, which ask at the same moment, has its key.
+func BenchmarkPowerCut(b *testing.B) {
+	for _, nodes := range []int{200, 1000} {
+		b.Run(fmt.Sprint(nodes), func(b *testing.B) {
+			r := newRack(b, nodes)
+			r.powerCut(b)
+			var worst time.Duration
+			cuts, before := 0, processorTime(b)
+			for b.Loop() {
+				worst = max(worst, r.powerCut(b))
+				cuts++
+			}
+			// What it costs does not depend on what else the machine does; the clients are in it.
+			b.ReportMetric(1000*(processorTime(b)-before).Seconds()/float64(cuts*nodes), "cpu-ms/node")
+			b.ReportMetric(worst.Seconds(), "worst-s")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// processorTime is what this process has used so far.
+func processorTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// throughput is how many recoveries a second a server answers to 16 clients that open a connection for each.
+func throughput(t testing.TB, address string, paths []string, body []byte, d time.Duration) float64 {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	var done atomic.Int64
+	var failed atomic.Value
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for i := range 16 {
+		wg.Go(func() {
+			for k := i; ctx.Err() == nil; k += 16 {
+				if err := post(address, paths[k%len(paths)], body); err != nil {
+					failed.Store(err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if err, _ := failed.Load().(error); err != nil {
+		t.Fatal(err)
+	}
+	return float64(done.Load()) / time.Since(begin).Seconds()
+}
+
+// BenchmarkAgainstTangd compares recoveries a second with Debian's tangd, a process for each connection as systemd starts it, in the same run. Ours
+// decides on a verdict and writes each release to disk.
+func BenchmarkAgainstTangd(b *testing.B) {
+	dir := tangFolder(b)
+	kid := ""
+	keys, err := ReadFolder(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, k := range keys {
+		if k.Use == Exchange {
+			kid = k.Thumbprint
+		}
+	}
+	theirs := strings.TrimPrefix(realTang(b, dir), "http://")
+	r := newRack(b, 200)
+	var ours, tangd float64
+	n := 0.0
+	for b.Loop() {
+		tangd += throughput(b, theirs, []string{"/rec/" + kid}, r.body, 2*time.Second)
+		ours += throughput(b, r.address, r.paths, r.body, 2*time.Second)
+		n++
+	}
+	b.ReportMetric(ours/n, "ours/s")
+	b.ReportMetric(tangd/n, "tangd/s")
+	b.ReportMetric(ours/tangd, "ratio")
+	b.ReportMetric(0, "ns/op")
+}
