@@ -32,13 +32,14 @@ type Agent struct {
 	open func() (TPM, error)
 	// dial connects an enrolled worker; enrolWith gets it its certificate. Fields, so that tests need no network.
 	dial      func(id *Identity, t TPM) (Link, error)
-	enrolWith func(ctx context.Context, t TPM, token string) (*Identity, *protocol.Challenge, error)
+	enrolWith func(ctx context.Context, t TPM, token string, before *Identity) (*Identity, *protocol.Challenge, error)
 	now       func() time.Time
 	ask       chan struct{}
 	watch     *watcher
 	tag       *nvTag
 	changed   time.Time // start of the last attestation for a change
 	wait      backoff
+	anew      *forgotten // why the next session enrols though there is an enrolment
 	// Observe is called after every attestation, and Tap with each Evidence document before it is sent, when they are set before Run.
 	Observe func(Report)
 	Tap     func(document []byte)
@@ -62,8 +63,8 @@ func New(cfg Config, host Host, open func() (TPM, error), log *slog.Logger) (*Ag
 		wait:  backoff{initial: time.Duration(cfg.Backoff.Initial), max: time.Duration(cfg.Backoff.Max)},
 	}
 	a.dial = func(id *Identity, t TPM) (Link, error) { return Dial(&a.cfg, id, t) }
-	a.enrolWith = func(ctx context.Context, t TPM, token string) (*Identity, *protocol.Challenge, error) {
-		return EnrolOnce(ctx, &a.cfg, t, token, a.now())
+	a.enrolWith = func(ctx context.Context, t TPM, token string, before *Identity) (*Identity, *protocol.Challenge, error) {
+		return enrolOnce(ctx, &a.cfg, t, token, before, a.now())
 	}
 	return a, nil
 }
@@ -89,6 +90,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if errors.Is(err, ErrNotEnrolled) || errors.Is(err, errStuck) {
 			return err
 		}
+		errors.As(err, &a.anew)
 		d := a.pause(err)
 		a.log.Warn("trying again", "error", err, "in", d.Round(time.Millisecond))
 		if !a.rest(ctx, d) {
@@ -147,7 +149,7 @@ func (a *Agent) session(ctx context.Context) error {
 		}
 		a.report(r)
 		if why, err = a.after(ctx, s, r); err != nil {
-			return err
+			return a.judge(ctx, id, err)
 		}
 	}
 	return ctx.Err()
@@ -159,7 +161,7 @@ func (a *Agent) after(ctx context.Context, s *attester, r Report) (Trigger, erro
 		a.wait.reset()
 		return a.waitForTrigger(ctx, s, r), nil
 	}
-	if errors.Is(r.Err, errTPM) || lostIdentity(r.Err) {
+	if errors.Is(r.Err, errTPM) || lostIdentity(r.Err) || brokenTLS(r.Err) {
 		return "", r.Err
 	}
 	d := a.pause(r.Err)
@@ -226,8 +228,11 @@ const (
 	maxInterval = time.Hour
 )
 
-// identity loads the enrolment, or enrols with the token of the configuration.
+// identity loads the enrolment, or enrols with the token of the configuration: when there is no enrolment, when it has expired, or when AIAS has forgotten it. The
+// latter is done once: when it fails, the next session tries the enrolment that is there, as AIAS may have its data again.
 func (a *Agent) identity(ctx context.Context, t TPM) (*Identity, *protocol.Challenge, error) {
+	why := a.anew
+	a.anew = nil
 	id, err := LoadIdentity(a.cfg.StateDir)
 	if err == nil && id.Server != a.cfg.Server {
 		a.log.Warn("the enrolment is with another server", "enrolled", id.Server, "configured", a.cfg.Server)
@@ -235,9 +240,28 @@ func (a *Agent) identity(ctx context.Context, t TPM) (*Identity, *protocol.Chall
 	if err == nil {
 		err = id.expired(a.now())
 	}
-	if err == nil || a.cfg.TokenFile == "" || !errors.Is(err, ErrNotEnrolled) && !errors.Is(err, errExpired) {
+	if err == nil && why == nil || a.cfg.TokenFile == "" || err != nil && !errors.Is(err, ErrNotEnrolled) && !errors.Is(err, errExpired) {
 		return id, nil, err
 	}
+	if why != nil {
+		a.log.Warn("enrolling anew", "why", why.why)
+	}
+	fresh, first, err := a.enrol(ctx, t, id)
+	switch {
+	case err != nil && why != nil:
+		return nil, nil, fmt.Errorf("%s, and it could not enrol anew: %w; if that stays so, %s", why.why, err, a.byHand(id.Node))
+	case err != nil:
+		return nil, nil, err
+	case why != nil:
+		a.log.Warn("enrolled anew", "node", fresh.Node, "server", fresh.Server, "why", why.why)
+	default:
+		a.log.Info("enrolled", "node", fresh.Node, "server", fresh.Server)
+	}
+	return fresh, first, nil
+}
+
+// enrol enrols with the token of the configuration. before is the enrolment that there was, or nil.
+func (a *Agent) enrol(ctx context.Context, t TPM, before *Identity) (*Identity, *protocol.Challenge, error) {
 	token, err := readBounded(a.cfg.TokenFile, maxConfig)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil, fmt.Errorf("the join token %s is not there (yet): %w", a.cfg.TokenFile, err)
@@ -247,10 +271,5 @@ func (a *Agent) identity(ctx context.Context, t TPM) (*Identity, *protocol.Chall
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.limit())
 	defer cancel()
-	id, first, err := a.enrolWith(ctx, t, strings.TrimSpace(string(token)))
-	if err != nil {
-		return nil, nil, err
-	}
-	a.log.Info("enrolled", "node", id.Node, "server", id.Server)
-	return id, first, nil
+	return a.enrolWith(ctx, t, strings.TrimSpace(string(token)), before)
 }

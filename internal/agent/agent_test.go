@@ -254,7 +254,7 @@ func TestEnrolsByItself(t *testing.T) {
 		var tokens []string
 		first := testChallenge()
 		first.Nonce, first.Expires = []byte("from the enrolment"), time.Now().Add(time.Hour)
-		w.enrolWith = func(_ context.Context, _ TPM, token string) (*Identity, *protocol.Challenge, error) {
+		w.enrolWith = func(_ context.Context, _ TPM, token string, _ *Identity) (*Identity, *protocol.Challenge, error) {
 			tokens = append(tokens, token)
 			return id, &first, id.Save(w.cfg.StateDir)
 		}
@@ -293,7 +293,7 @@ func TestExpiredCertificate(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			w.enrolWith = func(context.Context, TPM, string) (*Identity, *protocol.Challenge, error) {
+			w.enrolWith = func(context.Context, TPM, string, *Identity) (*Identity, *protocol.Challenge, error) {
 				return &fresh, nil, fresh.Save(w.cfg.StateDir)
 			}
 			if err := w.run(5*time.Minute, func() {

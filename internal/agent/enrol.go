@@ -76,11 +76,23 @@ func clientKey(id *Identity, t TPM) (*tls.Certificate, error) {
 
 // EnrolOnce enrols a worker and saves the enrolment into the state folder.
 func EnrolOnce(ctx context.Context, cfg *Config, t TPM, token string, now time.Time) (*Identity, *protocol.Challenge, error) {
+	return enrolOnce(ctx, cfg, t, token, nil, now)
+}
+
+// enrolOnce enrols a worker that may have been enrolled before: then it keeps the name that it has from the host, and the root of AIAS, where the configuration says
+// neither.
+func enrolOnce(ctx context.Context, cfg *Config, t TPM, token string, before *Identity, now time.Time) (*Identity, *protocol.Challenge, error) {
 	node, err := cfg.NodeName()
 	if err != nil {
 		return nil, nil, err
 	}
-	trust, err := trustFrom(cfg, nil)
+	if cfg.Node == "" && before != nil {
+		node = before.Node
+	}
+	if cfg.CAFile != "" || cfg.CAHash != "" {
+		before = nil
+	}
+	trust, err := trustFrom(cfg, before)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -36,6 +36,9 @@ type Problem struct {
 	Challenge *Challenge `json:"challenge,omitempty"`
 }
 
+// ProblemNotEnrolled is the Type of the refusal of a node that AIAS has no record of: it was removed, or AIAS has lost its data.
+const ProblemNotEnrolled = "urn:touchstone:problem:not-enrolled"
+
 // Error makes a Problem usable as an error.
 func (p *Problem) Error() string {
 	s := line(p.Title)
