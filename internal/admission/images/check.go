@@ -68,6 +68,7 @@ type Checker struct {
 	answers *cache.LRUExpireCache
 	flights singleflight.Group
 	room    chan struct{}
+	limit   time.Duration // of one check
 }
 
 // New returns a Checker.
@@ -76,7 +77,7 @@ func New(o Options) (*Checker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Checker{policy: p, guard: newGuard(p), answers: cache.NewLRUExpireCache(maxAnswers), room: make(chan struct{}, maxFlights)}, nil
+	return &Checker{policy: p, guard: newGuard(p), answers: cache.NewLRUExpireCache(maxAnswers), room: make(chan struct{}, maxFlights), limit: checkTime}, nil
 }
 
 // Check returns what it found when the image is what is demanded. The error is for the person who wants to run it.
@@ -103,7 +104,7 @@ func (c *Checker) Check(ctx context.Context, image string, want Demand) (*Report
 	}
 	// What runs serves everybody who asks the same, so it does not end when the first of them goes away.
 	flight := c.flights.DoChan(bad, func() (any, error) {
-		apart, cancel := context.WithTimeout(within(context.WithoutCancel(ctx), hosts), checkTime)
+		apart, cancel := context.WithTimeout(within(context.WithoutCancel(ctx), hosts), c.limit)
 		defer cancel()
 		report, err := c.look(apart, repo, ref.DigestStr(), want)
 		if err != nil {

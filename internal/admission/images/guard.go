@@ -63,10 +63,13 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil || r.URL.User != nil {
 		return nil, errors.New("a registry sends us to an address that is none")
 	}
-	if r.URL.Scheme != "https" && (r.URL.Scheme != "http" || !g.insecure[host]) {
+	r = r.Clone(r.Context())
+	switch {
+	case g.insecure[host] && (r.URL.Scheme == "https" || r.URL.Scheme == "http"):
+		r.URL.Scheme = "http"
+	case r.URL.Scheme != "https":
 		return nil, fmt.Errorf("%s is not asked without TLS: name it in --registry-insecure of the trust-controller if that is wanted", host)
 	}
-	r = r.Clone(r.Context())
 	r.Header.Set("User-Agent", "touchstone/"+version.String())
 	out := g.others
 	if hosts, _ := r.Context().Value(hostsKey{}).(map[string]bool); hosts[host] {

@@ -63,7 +63,7 @@ func (o Options) policy() (*policy, error) {
 			return nil, err
 		}
 		to := strings.TrimSuffix(o.Mirrors[from], "/")
-		mirror, err := canonical(hostOf(to + "/"))
+		mirror, err := canonical(strings.SplitN(to, "/", 2)[0])
 		if err != nil {
 			return nil, err
 		}
@@ -136,9 +136,5 @@ func (p *policy) locate(image name.Digest, hosts map[string]bool) (name.Reposito
 	if to := p.mirrors[repo.RegistryStr()]; to != "" {
 		at = to + "/" + repo.RepositoryStr()
 	}
-	options := []name.Option{name.StrictValidation}
-	if p.insecure[strings.SplitN(at, "/", 2)[0]] {
-		options = append(options, name.Insecure)
-	}
-	return name.NewRepository(at, options...)
+	return name.NewRepository(at, name.StrictValidation)
 }

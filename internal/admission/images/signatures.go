@@ -14,6 +14,7 @@ import (
 const (
 	maxSignatures = 32  // signatures
 	maxReferrers  = 256 // artifacts that refer to the image
+	maxArtifacts  = 64  // of them that are read
 	maxReasons    = 3   // that a message repeats
 )
 
@@ -53,9 +54,10 @@ func (s *search) run(ctx context.Context) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range list {
-		if d.ArtifactType != "" && d.ArtifactType != artifactType && !signature.IsBundle(d.ArtifactType) || !isDigest(d.Digest) {
-			continue
+	list = slices.DeleteFunc(list, func(d descriptor) bool { return !mayBeSignature(d) })
+	for i, d := range list {
+		if i == maxArtifacts {
+			return nil, s.ended(errEnough)
 		}
 		m, err := s.manifest(ctx, d.Digest)
 		if errors.Is(err, errAbsent) {
@@ -72,6 +74,26 @@ func (s *search) run(ctx context.Context) (*found, error) {
 	return nil, s.ended(nil)
 }
 
+// What a registry says of an artifact that refers to an image: of what type it is, and of a bundle, what it states. Some registries do not know the type
+// of an artifact that is younger than they are, and call it by that of its empty configuration.
+const (
+	emptyType           = "application/vnd.oci.empty.v1+json"
+	predicateAnnotation = "dev.sigstore.bundle.predicateType"
+)
+
+// mayBeSignature tells whether an artifact is worth reading. The registry's word decides nothing else.
+func mayBeSignature(d descriptor) bool {
+	switch d.ArtifactType {
+	case "", emptyType, artifactType:
+	default:
+		if !signature.IsBundle(d.ArtifactType) {
+			return false
+		}
+	}
+	predicate, ok := d.Annotations[predicateAnnotation]
+	return isDigest(d.Digest) && (!ok || predicate == signature.Predicate)
+}
+
 // ended is why no signature was found.
 func (s *search) ended(err error) error {
 	switch {
@@ -82,7 +104,7 @@ func (s *search) ended(err error) error {
 	}
 	reasons := strings.Join(slices.Compact(s.reasons[:min(len(s.reasons), maxReasons)]), "; ")
 	if err != nil {
-		reasons += fmt.Sprintf("; there are more than %d, which are not looked at", maxSignatures)
+		reasons += "; there are more, which are not looked at"
 	}
 	return fmt.Errorf("no signature of %d by %d keys holds: %s", s.tried, s.keys.Len(), reasons)
 }

@@ -16,7 +16,8 @@ const bundleType = "application/vnd.dev.sigstore.bundle"
 // it does not say that the image is approved.
 const (
 	statementType = "application/vnd.in-toto+json"
-	signPredicate = "https://sigstore.dev/cosign/sign/v1"
+	// Predicate is the type of a statement that is a signature.
+	Predicate = "https://sigstore.dev/cosign/sign/v1"
 )
 
 var statements = []string{"https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"}
@@ -109,7 +110,7 @@ func states(payload []byte, digest string) error {
 		return errors.New("_type is not that of an in-toto statement")
 	}
 	predicate, err := text(o["predicateType"])
-	if err != nil || predicate != signPredicate {
+	if err != nil || predicate != Predicate {
 		return fmt.Errorf("it is an attestation (%s), not a signature", shown(predicate))
 	}
 	var subjects []json.RawMessage

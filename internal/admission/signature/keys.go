@@ -137,7 +137,9 @@ func verify(public crypto.PublicKey, message, sig []byte) bool {
 	case *rsa.PublicKey:
 		return rsa.VerifyPKCS1v15(p, crypto.SHA256, digest(crypto.SHA256, message), sig) == nil
 	case ed25519.PublicKey:
-		return ed25519.Verify(p, message, sig)
+		// cosign 3 signs the hash of the message (Ed25519ph), older ones the message itself.
+		hashed := &ed25519.Options{Hash: crypto.SHA512}
+		return ed25519.Verify(p, message, sig) || ed25519.VerifyWithOptions(p, digest(crypto.SHA512, message), sig, hashed) == nil
 	}
 	return false
 }

@@ -2,7 +2,6 @@
 package imagetest
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -132,21 +131,23 @@ func (r *Registry) Signed(payload string) string {
 	return base64.StdEncoding.EncodeToString(sig)
 }
 
-// Signature adds a payload and a signature to those of an image.
-func (r *Registry) Signature(image, payload, sig string) {
+// Signature adds a payload, with signatures each in a layer of its own, to those of an image.
+func (r *Registry) Signature(image, payload string, sigs ...string) {
 	r.t.Helper()
 	repo, digest, _ := strings.Cut(image, "@")
 	tag, err := name.NewTag(repo+":"+strings.Replace(digest, ":", "-", 1)+".sig", name.Insecure)
 	r.must(err)
-	base := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
+	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	if have, err := remote.Image(tag); err == nil {
-		base = have
+		img = have
 	}
-	img, err := mutate.Append(base, mutate.Addendum{
-		Layer: static.NewLayer([]byte(payload), signature.SimpleType), MediaType: signature.SimpleType,
-		Annotations: map[string]string{signature.SimpleAnnotation: sig},
-	})
-	r.must(err)
+	for _, sig := range sigs {
+		img, err = mutate.Append(img, mutate.Addendum{
+			Layer: static.NewLayer([]byte(payload), signature.SimpleType), MediaType: signature.SimpleType,
+			Annotations: map[string]string{signature.SimpleAnnotation: sig},
+		})
+		r.must(err)
+	}
 	r.must(remote.Push(tag, img))
 }
 
@@ -154,14 +155,6 @@ func (r *Registry) Signature(image, payload, sig string) {
 func (r *Registry) Raw(repo, mediaType, body string) string {
 	r.t.Helper()
 	digest := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(body)))
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPut, "http://"+r.Host+"/v2/"+repo+"/manifests/"+digest, strings.NewReader(body))
-	r.must(err)
-	req.Header.Set("Content-Type", mediaType)
-	resp, err := http.DefaultClient.Do(req)
-	r.must(err)
-	r.must(resp.Body.Close())
-	if resp.StatusCode >= 300 {
-		r.t.Fatalf("PUT manifest: %s", resp.Status)
-	}
+	r.send(http.MethodPut, "/v2/"+repo+"/manifests/"+digest, mediaType, body)
 	return r.Host + "/" + repo + "@" + digest
 }
