@@ -47,6 +47,9 @@ type Authority struct {
 	jwks       []byte
 	metrics    *metrics
 
+	rotating sync.Mutex    // held while secrets are sealed anew
+	rotated  chan struct{} // there are older keys to see to
+
 	ledger *ledger.Ledger // nil, which refuses all, unless this is the service
 	copied cursor         // how far it has the database; of ledgerLoop
 	closed sync.Once      // the ledger was closed
@@ -100,7 +103,7 @@ func New(ctx context.Context, cfg Config, d Dependencies) (*Authority, error) {
 		cfg.Limits.Appraisals = runtime.GOMAXPROCS(0)
 	}
 	a := &Authority{
-		cfg: cfg, store: d.Store, load: d.Load, now: d.Now, log: d.Log, rejudge: make(chan struct{}, 1),
+		cfg: cfg, store: d.Store, load: d.Load, now: d.Now, log: d.Log, rejudge: make(chan struct{}, 1), rotated: make(chan struct{}, 1),
 		nodes: map[string]*node{}, byEK: map[[32]byte]*node{}, names: maphash.MakeSeed(), expiry: newExpiry(), changes: newBroadcast(), feed: newFeed(), crew: newCrew(),
 		cpu: semaphore.NewWeighted(int64(cfg.Limits.Appraisals)), memory: semaphore.NewWeighted(cfg.Limits.EvidenceInFlight), smallRoom: semaphore.NewWeighted(smallRoom),
 		enrols: rate.NewLimiter(rate.Limit(cfg.Limits.Enrolments), max(50, int(cfg.Limits.Enrolments))),

@@ -217,9 +217,17 @@ func (a *Authority) saveCursor(ctx context.Context) error {
 	return a.store.PutSettings(ctx, map[string][]byte{ledgerCursor: b}, nil)
 }
 
+// timed makes sure that no row of the database keeps those after it out of the ledger.
+func timed(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Unix(0, 0)
+	}
+	return t
+}
+
 func changeEntry(c *store.Change) ledger.Entry {
 	e := ledger.Entry{
-		Time: c.At, Kind: ledger.Verdict, Node: c.Node, Actor: "aias", Decision: c.To, Reason: c.Reason, Ref: "history/" + strconv.FormatInt(c.ID, 10),
+		Time: timed(c.At), Kind: ledger.Verdict, Node: c.Node, Actor: "aias", Decision: c.To, Reason: c.Reason, Ref: "history/" + strconv.FormatInt(c.ID, 10),
 		Detail: map[string]string{"from": c.From, "cause": c.Cause, "snapshot": c.Snapshot},
 	}
 	if c.Cause == protocol.CauseEnrolment || c.Cause == protocol.CauseOperator {
@@ -246,7 +254,7 @@ var actKinds = []struct {
 
 func actEntry(c *store.Act) ledger.Entry {
 	e := ledger.Entry{
-		Time: c.At, Kind: ledger.Act, Actor: "operator:" + c.Operator, Subject: c.Object, Decision: c.Act, Reason: c.Detail,
+		Time: timed(c.At), Kind: ledger.Act, Actor: "operator:" + c.Operator, Subject: c.Object, Decision: c.Act, Reason: c.Detail,
 		Ref: "acts/" + strconv.FormatInt(c.ID, 10),
 	}
 	for _, k := range actKinds {

@@ -70,7 +70,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		protocol.AssetTag{}, protocol.News{}, protocol.TagRequest{}, protocol.TagState{},
 		protocol.Node{}, protocol.NodeList{}, protocol.Report{}, protocol.SignedResult{}, protocol.NodeResult{}, protocol.Change{}, protocol.History{},
 		protocol.RebindRequest{}, protocol.TokenRequest{}, protocol.Token{}, protocol.TokenList{}, protocol.Snapshot{}, protocol.Reference{},
-		protocol.ReferenceList{}, protocol.EK{}, protocol.EKList{}, protocol.Act{}, protocol.ActList{},
+		protocol.ReferenceList{}, protocol.EK{}, protocol.EKList{}, protocol.Act{}, protocol.ActList{}, protocol.KeyInfo{}, protocol.KeyList{}, protocol.KeyRotation{},
 		protocol.ImageKeyRequest{}, protocol.ImageKey{}, protocol.ImageKeyList{}, protocol.ImageKeyChange{}, protocol.ReleaseRequest{}, protocol.Release{},
 		protocol.HeldKeys{}, protocol.LostKeys{}, protocol.LostKey{}, protocol.Class{}, protocol.ClassList{},
 		protocol.DiskPolicy{}, protocol.DiskAct{}, protocol.DiskLast{}, protocol.DiskClient{}, protocol.DiskKey{}, protocol.Disk{}, protocol.DiskList{},

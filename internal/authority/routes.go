@@ -100,6 +100,8 @@ func (a *Authority) routes() []route {
 		{http.MethodGet, protocol.PathClasses, readers, a.getClasses},
 		{http.MethodPut, protocol.PathClass, controllers, a.putClass},
 		{http.MethodDelete, protocol.PathClass, controllers, a.deleteClass},
+		{http.MethodGet, protocol.PathKeys, operators, a.getKeys},
+		{http.MethodPost, protocol.PathKeysRotate, operators, a.postKeysRotate},
 		{http.MethodGet, protocol.PathLedgerKey, operators, a.getLedgerKey},
 		{http.MethodGet, protocol.PathLedgerCheckpoint, operators, a.getLedgerCheckpoint},
 		{http.MethodGet, protocol.PathLedgerTile, operators, a.getLedgerTile},

@@ -139,8 +139,18 @@ func readSmall(path string, limit int64) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// replace writes a file that only its owner can read. After a crash there is the old file or the new one, whole.
+// replace writes a file that only its owner can read. After a crash there is the old file or the new one, whole; what a crash left beside it
+// goes with the next call.
 func replace(path string, data []byte) error {
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"-*"))
+	if err != nil {
+		return err
+	}
+	for _, l := range left {
+		if err := os.Remove(l); err != nil {
+			return err
+		}
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
 		return err

@@ -187,7 +187,7 @@ func (r *Ring) Rotate(ctx context.Context) (string, error) {
 }
 
 // Retire forgets all keys but the current one, and destroys those that AIAS made in the source that stands first in the configuration. Only
-// call it when nothing is sealed under them any more.
+// call it when nothing is sealed under them any more. Until it is closed this ring still opens what somebody holds in memory.
 func (r *Ring) Retire(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,7 +199,6 @@ func (r *Ring) Retire(ctx context.Context) error {
 	if err := o.save(ctx, book{Current: o.book.Current, Keys: kept}); err != nil {
 		return err
 	}
-	r.keys = map[string]KEK{r.current.ID(): r.current}
 	return o.main.keep(ctx, kept)
 }
 

@@ -54,12 +54,12 @@ const (
 	maxEntry  = 60 << 10 // bytes encoded; a tile has two for the size
 )
 
-func cut(s string) string {
+func cut(s string, most int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= maxText {
+	if len(s) <= most {
 		return s
 	}
-	n := maxText - len("…")
+	n := most - len("…")
 	for !utf8.RuneStart(s[n]) {
 		n--
 	}
@@ -74,29 +74,32 @@ func (e Entry) encode() ([]byte, error) {
 	if e.Time.IsZero() {
 		return nil, errors.New("ledger entry without a time")
 	}
-	e.Time = e.Time.UTC()
-	for _, s := range []*string{&e.Node, &e.Actor, &e.Subject, &e.Decision, &e.Reason, &e.Verdict, &e.Ref} {
-		*s = cut(*s)
-	}
 	if len(e.Detail) > maxDetail {
 		return nil, fmt.Errorf("ledger entry with %d details: at most %d", len(e.Detail), maxDetail)
 	}
+	for most := maxText; ; most /= 4 { // escaping makes text up to six times as long
+		if data, err := e.shortened(most); err != nil || len(data) <= maxEntry {
+			return data, err
+		}
+	}
+}
+
+// shortened encodes the entry with texts of at most so many bytes.
+func (e Entry) shortened(most int) ([]byte, error) {
+	e.Time = e.Time.UTC()
+	for _, s := range []*string{&e.Node, &e.Actor, &e.Subject, &e.Decision, &e.Reason, &e.Verdict, &e.Ref} {
+		*s = cut(*s, most)
+	}
 	detail := make(map[string]string, len(e.Detail))
 	for k, v := range e.Detail {
-		detail[cut(k)] = cut(v)
+		detail[cut(k, most)] = cut(v, most)
 	}
 	e.Detail = detail
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e); err != nil {
-		return nil, err
-	}
-	data := bytes.TrimRight(b.Bytes(), "\n")
-	if len(data) > maxEntry {
-		return nil, fmt.Errorf("ledger entry of %d bytes: at most %d", len(data), maxEntry)
-	}
-	return data, nil
+	err := enc.Encode(e)
+	return bytes.TrimRight(b.Bytes(), "\n"), err
 }
 
 // Decode reads an entry as it stands in the ledger. Fields that a later version added are ignored.

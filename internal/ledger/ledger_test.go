@@ -289,6 +289,15 @@ func TestLongText(t *testing.T) {
 	if err != nil || len(got.Reason) > maxText || !strings.HasSuffix(got.Reason, "ü…") || got.Node != "a\uFFFDb" {
 		t.Errorf("entry with long text: got %+v, %v", got, err)
 	}
+	worst := Entry{Kind: Act, Time: time.Unix(0, 0), Detail: map[string]string{}}
+	control := strings.Repeat("\x01", maxText)
+	worst.Node, worst.Actor, worst.Subject, worst.Decision, worst.Reason, worst.Verdict, worst.Ref = control, control, control, control, control, control, control
+	for i := range maxDetail {
+		worst.Detail[strconv.Itoa(i)+control] = control
+	}
+	if data, err := worst.encode(); err != nil || len(data) > maxEntry {
+		t.Errorf("the longest entry: got %d bytes, %v; want at most %d", len(data), err, maxEntry)
+	}
 }
 
 // TestConcurrent: all that was answered is there, once, whoever appended.

@@ -157,6 +157,18 @@ func (c *Client) Acts(ctx context.Context, limit int) ([]protocol.Act, error) {
 	return out.Acts, err
 }
 
+// Keys lists the key-encryption keys of AIAS, oldest first.
+func (c *Client) Keys(ctx context.Context) (*protocol.KeyList, error) {
+	out := &protocol.KeyList{}
+	return out, c.do(ctx, http.MethodGet, protocol.PathKeys, nil, out)
+}
+
+// RotateKeys makes a new key-encryption key and has all secrets sealed anew.
+func (c *Client) RotateKeys(ctx context.Context) (*protocol.KeyRotation, error) {
+	out := &protocol.KeyRotation{}
+	return out, c.do(ctx, http.MethodPost, protocol.PathKeysRotate, nil, out)
+}
+
 // JWKS returns the public keys that verify Attestation Results, as JSON (RFC 7517).
 func (c *Client) JWKS(ctx context.Context) ([]byte, error) {
 	var out []byte

@@ -29,6 +29,9 @@ const (
 	PathEK         = "/v1/eks/{sha256}"                  // DELETE
 	PathActs       = "/v1/acts"                          // GET ?limit= -> ActList: what operators did
 
+	PathKeys       = "/v1/keys"        // GET -> KeyList: key-encryption keys
+	PathKeysRotate = "/v1/keys/rotate" // POST -> KeyRotation
+
 	// The ledger (C2SP tlog-tiles), for whoever verifies it.
 	PathLedgerKey        = "/v1/ledger/key"            // GET -> verifier key of its checkpoints
 	PathLedgerCheckpoint = "/v1/ledger/checkpoint"     // GET -> signed note
