@@ -195,7 +195,7 @@ func (c *Cluster) Close() error {
 	}
 	c.front.Kill()
 	for _, m := range c.Members {
-		m.stop()
+		m.Stop()
 	}
 	removeCgroups(prefix + "*")
 	err = errors.Join(err, closeNetwork(context.Background()))

@@ -138,12 +138,6 @@ func (m *Member) Start(program string) error {
 // Kill ends a program of the control plane without letting it tidy up.
 func (m *Member) Kill(program string) { m.processes[program].Kill() }
 
-func (m *Member) stop() {
-	for _, program := range []string{Scheduler, ControllerManager, APIServer, Etcd} {
-		m.processes[program].Kill()
-	}
-}
-
 // Ready waits until the API server of the member answers that it is ready.
 func (m *Member) Ready(ctx context.Context) error {
 	return until(ctx, "API server of "+m.name, controlTime, m.processes[APIServer], func(ctx context.Context) error {
@@ -174,8 +168,26 @@ func (c *Cluster) ask(ctx context.Context, url string) error {
 	return nil
 }
 
-// openControlPlane starts all members and waits for them. Controller manager and scheduler give up when they start before an API server
+// Run starts what does not run of a member, and waits for its API server. Controller manager and scheduler give up when they start before one
 // answers.
+func (m *Member) Run(ctx context.Context) error {
+	if err := errors.Join(m.Start(Etcd), m.Start(APIServer)); err != nil {
+		return err
+	}
+	if err := m.Ready(ctx); err != nil {
+		return err
+	}
+	return errors.Join(m.Start(ControllerManager), m.Start(Scheduler))
+}
+
+// Stop kills all of a member.
+func (m *Member) Stop() {
+	for _, program := range []string{Scheduler, ControllerManager, APIServer, Etcd} {
+		m.processes[program].Kill()
+	}
+}
+
+// openControlPlane starts all members and waits for them.
 func (c *Cluster) openControlPlane(ctx context.Context) error {
 	for _, m := range c.Members {
 		if err := os.MkdirAll(filepath.Join(c.dir, "etcd-"+m.name), 0o700); err != nil {
@@ -192,10 +204,7 @@ func (c *Cluster) openControlPlane(ctx context.Context) error {
 		return err
 	}
 	for _, m := range c.Members {
-		if err := m.Ready(ctx); err != nil {
-			return err
-		}
-		if err := errors.Join(m.Start(ControllerManager), m.Start(Scheduler)); err != nil {
+		if err := m.Run(ctx); err != nil {
 			return err
 		}
 	}

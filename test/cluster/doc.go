@@ -22,7 +22,7 @@
 //	make e2e-cluster RUN=TestS1        # one scenario
 //	E2E_KEEP=1 make e2e-cluster RUN=TestS1   # prints KUBECONFIG, stays until Ctrl-C
 //
-// Environment: E2E_MEMBERS is the number of control-plane members (default 1). TOUCHSTONE_CACHE is where scripts/kubernetes keeps programs.
+// Environment: E2E_MEMBERS is the number of control-plane members (default 3, with less than 12 GiB of memory 1). TOUCHSTONE_CACHE is where scripts/kubernetes keeps programs.
 //
 // Limits: Linux, Debian, root; cgroup v1 (hybrid) is what it was run on, v2 is written down but was not tried. The kubelet's resource
 // eviction does not work here. There is no DNS (our chart needs none), and NetworkPolicies are accepted and not enforced.

@@ -35,20 +35,8 @@ func TestS4(t *testing.T) {
 		s.logf("S4 all controllers killed: a fall in that moment is in the cluster %.2f s later", time.Since(began).Seconds())
 		s.recovers(t, w)
 	})
-	t.Run("API server killed", func(t *testing.T) {
-		m := s.Members[0]
-		m.Kill(APIServer)
-		must(t, w.Execute("/var/tmp/b", []byte("run while there is no API server")))
-		time.Sleep(2 * time.Second)
-		began := time.Now()
-		must(t, m.Start(APIServer))
-		must(t, m.Ready(ctx))
-		ready := time.Since(began)
-		_, err := s.Until(ctx, w.Name, "fallen", (*Trust).Fallen)
-		must(t, err)
-		s.logf("S4 API server killed: ready %.2f s after its start, the fall meanwhile is in the cluster after %.2f s", ready.Seconds(), time.Since(began).Seconds())
-		s.recovers(t, w)
-	})
+	t.Run("API servers killed", func(t *testing.T) { s.serversKilled(t, w) })
+	t.Run("a control-plane member lost", func(t *testing.T) { s.memberLost(t, w) })
 	t.Run("AIAS away for longer than results live", func(t *testing.T) {
 		s.scaleAIAS(t, 0)
 		began := time.Now()
@@ -74,6 +62,44 @@ func TestS4(t *testing.T) {
 	})
 	t.Run("clock of AIAS", s.clocks)
 	t.Run("node deleted, spoofed and made again", func(t *testing.T) { s.madeAgain(t, w) })
+}
+
+func (s *world) serversKilled(t *testing.T, w *Worker) {
+	ctx := t.Context()
+	for _, m := range s.Members {
+		m.Kill(APIServer)
+	}
+	must(t, w.Execute("/var/tmp/b", []byte("run while there is no API server")))
+	time.Sleep(2 * time.Second)
+	began := time.Now()
+	for _, m := range s.Members {
+		must(t, m.Start(APIServer))
+	}
+	for _, m := range s.Members {
+		must(t, m.Ready(ctx))
+	}
+	ready := time.Since(began)
+	_, err := s.Until(ctx, w.Name, "fallen", (*Trust).Fallen)
+	must(t, err)
+	s.logf("S4 API servers killed: ready %.2f s after their start, the fall meanwhile is in the cluster after %.2f s", ready.Seconds(), time.Since(began).Seconds())
+	s.recovers(t, w)
+}
+
+// memberLost: the others carry on, also with what the member led, and a fall is in the cluster as ever.
+func (s *world) memberLost(t *testing.T, w *Worker) {
+	if len(s.Members) < 3 {
+		s.logf("S4 a member lost: there is one only (E2E_MEMBERS)")
+		return
+	}
+	ctx, m := t.Context(), s.Members[0]
+	m.Stop()
+	began := time.Now()
+	must(t, w.Execute("/var/tmp/c", []byte("run while a member is away")))
+	_, err := s.Until(ctx, w.Name, "fallen", (*Trust).Fallen)
+	must(t, err)
+	s.logf("S4 a control-plane member lost: a fall in that moment is in the cluster %.2f s later", time.Since(began).Seconds())
+	s.recovers(t, w)
+	must(t, m.Run(ctx))
 }
 
 func (s *world) pods(t *testing.T, app string) (out []client.Object) {
