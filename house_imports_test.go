@@ -101,6 +101,8 @@ var dependencies = map[string]string{
 	"k8s.io/utils":                           "clocks and pointers of the Kubernetes side",
 	"github.com/google/go-containerregistry": "container images: build, read, push",
 	"github.com/containers/ocicrypt":         "cipher of encrypted layers, and the protocol of key providers",
+	"k8s.io/cri-api":                         "the container runtime's API, to remove images",
+	"google.golang.org/protobuf":             "what containerd tells a decoder",
 	"github.com/opencontainers/go-digest":    "a type of ocicrypt's",
 	"github.com/opencontainers/image-spec":   "a type of ocicrypt's",
 }

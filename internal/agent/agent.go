@@ -21,6 +21,9 @@ type Link interface {
 	Renew(ctx context.Context, req *protocol.RenewRequest) (*protocol.Renewal, error)
 	// News waits at AIAS, for hold at most, and reports whether the worker should attest: its asset tag has another serial.
 	News(ctx context.Context, tag uint64, hold time.Duration) (bool, error)
+	// ReleaseKey asks for the key of an image, encrypted to the TPM; LostKeys which of some the worker would not get any more.
+	ReleaseKey(ctx context.Context, req *protocol.ReleaseRequest) (*protocol.Release, error)
+	LostKeys(ctx context.Context, held []string) ([]protocol.LostKey, error)
 	Close()
 }
 
@@ -37,7 +40,8 @@ type Agent struct {
 	ask       chan struct{}
 	watch     *watcher
 	tag       *nvTag
-	changed   time.Time // start of the last attestation for a change
+	images    *imageKeys // nil: no key provider is configured
+	changed   time.Time  // start of the last attestation for a change
 	wait      backoff
 	anew      *forgotten // why the next session enrols though there is an enrolment
 	// Observe is called after every attestation, and Tap with each Evidence document before it is sent, when they are set before Run.
@@ -66,7 +70,7 @@ func New(cfg Config, host Host, open func() (TPM, error), log *slog.Logger) (*Ag
 	a.enrolWith = func(ctx context.Context, t TPM, token string, before *Identity) (*Identity, *protocol.Challenge, error) {
 		return enrolOnce(ctx, &a.cfg, t, token, before, a.now())
 	}
-	return a, nil
+	return a, a.openImageKeys()
 }
 
 // Ask makes a running agent attest at once.
@@ -81,6 +85,9 @@ func (a *Agent) Ask() {
 // that is not enrolled and has no token, or a TPM that does not answer any more.
 func (a *Agent) Run(ctx context.Context) error {
 	go a.watch.run(ctx)
+	if a.images != nil {
+		go a.serveImageKeys(ctx)
+	}
 	notify("READY=1")
 	for {
 		err := a.session(ctx)
@@ -139,13 +146,22 @@ func (a *Agent) session(ctx context.Context) error {
 	}
 	s := &attester{node: id.Node, tpm: t, host: a.host, link: link, next: first, now: a.now, tap: a.Tap, tag: a.tag}
 	defer func() { s.link.Close() }()
+	if a.images != nil {
+		defer a.images.leave()
+	}
 	for why := TriggerStart; why != ""; {
 		if id, err = a.keepFresh(ctx, s, id); err != nil {
 			a.log.Warn("the client certificate could not be renewed", "error", err)
 		}
+		if a.images != nil {
+			a.images.enter(id.Node, t, s.link)
+		}
 		var r Report
 		if err := guard(ctx, a.limit(), func() error { r = s.attest(ctx, why); return nil }); err != nil {
 			return err
+		}
+		if a.images != nil {
+			a.images.attested(ctx, r)
 		}
 		a.report(r)
 		if why, err = a.after(ctx, s, r); err != nil {

@@ -119,6 +119,19 @@ func (c *Client) News(ctx context.Context, tag uint64, hold time.Duration) (bool
 	return out.Attest, err
 }
 
+// ReleaseKey asks for the key of an image, encrypted to the TPM.
+func (c *Client) ReleaseKey(ctx context.Context, req *protocol.ReleaseRequest) (*protocol.Release, error) {
+	out := &protocol.Release{}
+	return out, c.json(ctx, http.MethodPost, protocol.PathImageRelease, req, out)
+}
+
+// LostKeys asks which image keys the worker would not get any more.
+func (c *Client) LostKeys(ctx context.Context, held []string) ([]protocol.LostKey, error) {
+	out := &protocol.LostKeys{}
+	err := c.json(ctx, http.MethodPost, protocol.PathImageHeld, &protocol.HeldKeys{Keys: held}, out)
+	return out.Lost, err
+}
+
 func (c *Client) json(ctx context.Context, method, path string, in, out any) error {
 	if in == nil {
 		return c.do(ctx, method, path, "", nil, out)

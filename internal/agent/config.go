@@ -37,6 +37,8 @@ type Config struct {
 	NVTag NVTagConfig `json:"nvTag"`
 	// Kubelet says where the keys of the worker's kubelet are.
 	Kubelet KubeletConfig `json:"kubelet"`
+	// ImageProvider says how the container runtime gets the keys of encrypted images.
+	ImageProvider ImageProviderConfig `json:"imageProvider"`
 	// AssetTags are what the operator says about this machine; they travel as a claimed fact.
 	AssetTags map[string]string `json:"assetTags"`
 	// Watch says how the agent notices changes.
@@ -93,12 +95,13 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 // Defaults returns the configuration that deploy/trust-agent.yaml documents.
 func Defaults() Config {
 	return Config{
-		StateDir:   "/var/lib/trust-agent",
-		StatusFile: "/run/trust-agent/status.json",
-		TPM:        "/dev/tpmrm0",
-		HostRoot:   "/",
-		AssetTags:  map[string]string{},
-		NVTag:      NVTagConfig{Index: assettag.DefaultIndex},
+		StateDir:      "/var/lib/trust-agent",
+		StatusFile:    "/run/trust-agent/status.json",
+		TPM:           "/dev/tpmrm0",
+		HostRoot:      "/",
+		AssetTags:     map[string]string{},
+		NVTag:         NVTagConfig{Index: assettag.DefaultIndex},
+		ImageProvider: ImageProviderConfig{UIDs: []uint32{}, Timeout: Duration(30 * time.Second)},
 		Watch: WatchConfig{
 			Interval: Duration(250 * time.Millisecond),
 			Debounce: Duration(50 * time.Millisecond),
@@ -164,6 +167,9 @@ func (c *Config) Validate() error {
 	add(len(c.AssetTags) > maxTags, "assetTags: %d are more than %d", len(c.AssetTags), maxTags)
 	add(c.NVTag.Index < assettag.FirstIndex || c.NVTag.Index > assettag.LastIndex, "nvTag.index %#08x: use one of the owner, %#08x to %#08x",
 		c.NVTag.Index, assettag.FirstIndex, assettag.LastIndex)
+	add(c.ImageProvider.Timeout <= 0, "imageProvider.timeout must be more than 0")
+	add(c.ImageProvider.Socket == "" && c.ImageProvider.Runtime != "", "imageProvider.runtime is set without imageProvider.socket: nothing is decrypted then")
+	add(len(c.ImageProvider.Socket) > 90 || c.ImageProvider.Socket != "" && c.ImageProvider.Socket[0] != '/', "imageProvider.socket %q: want a path of at most 90 bytes", c.ImageProvider.Socket)
 	add(c.Watch.Interval < 0 || c.Watch.Debounce < 0 || c.Watch.MinGap < 0, "watch: no duration may be negative")
 	add(c.Backoff.Initial <= 0 || c.Backoff.Max < c.Backoff.Initial, "backoff: initial must be more than 0 and at most max")
 	add(c.Timeout <= 0, "timeout must be more than 0")

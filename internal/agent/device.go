@@ -90,3 +90,13 @@ func (t *deviceTPM) CertifyTag(index uint32, nonce []byte) (*evidence.NVCertific
 	}
 	return &evidence.NVCertificate{Public: public, Message: message, Signature: signature}, nil
 }
+
+func (t *deviceTPM) ImageKey(bank tpm.Alg, pcrs tpm.PCRSet, qualifying []byte) (*ImageKey, error) {
+	key, err := t.DecryptionKey(bank, pcrs)
+	if err != nil {
+		return nil, err
+	}
+	k := &ImageKey{Bank: bank, Exchange: key, Public: key.Area()}
+	k.Certify, k.Signature, err = t.CertifyDecryption(t.ak, key, qualifying)
+	return k, err
+}

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -20,6 +22,7 @@ import (
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/tpm"
+	"touchstone.dev/touchstone/internal/tpm/device"
 	"touchstone.dev/touchstone/internal/tpm/softtpm"
 )
 
@@ -38,6 +41,7 @@ type fakeTPM struct {
 	tagIndex               uint32
 	tagWrites, tagRemovals int
 	failTag                error
+	imageKeys              int // made
 }
 
 func newFakeTPM() *fakeTPM {
@@ -99,6 +103,41 @@ func (t *fakeTPM) CertifyTag(index uint32, nonce []byte) (*evidence.NVCertificat
 	return c, nil
 }
 
+func (t *fakeTPM) ImageKey(bank tpm.Alg, pcrs tpm.PCRSet, qualifying []byte) (*ImageKey, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	policy, err := tpm.PCRPolicy(t.bank, pcrs)
+	if err != nil {
+		return nil, err
+	}
+	key, area := t.soft.DecryptionKey(policy)
+	exchange, err := key.ECDH()
+	if err != nil {
+		return nil, err
+	}
+	t.imageKeys++
+	k := &ImageKey{Bank: bank, Exchange: &boundKey{exchange, t, policy, pcrs}, Public: area}
+	k.Certify, k.Signature = t.soft.Certify(area, qualifying, softtpm.Clock{ResetCount: t.reset, Safe: true})
+	return k, nil
+}
+
+// boundKey works only in the state that it was made for.
+type boundKey struct {
+	*ecdh.PrivateKey
+	tpm    *fakeTPM
+	policy []byte
+	pcrs   tpm.PCRSet
+}
+
+func (k *boundKey) ECDH(peer *ecdh.PublicKey) ([]byte, error) {
+	k.tpm.mu.Lock()
+	defer k.tpm.mu.Unlock()
+	if now, err := tpm.PCRPolicy(k.tpm.bank, k.pcrs); err != nil || !bytes.Equal(now, k.policy) {
+		return nil, device.ErrStateChanged
+	}
+	return k.PrivateKey.ECDH(peer)
+}
+
 func (t *fakeTPM) Close() error { t.closed++; return nil }
 
 // fakeHost is a host in memory.
@@ -152,6 +191,8 @@ type fakeLink struct {
 	challenges int
 	renewals   int
 	renewal    *protocol.Renewal
+	release    func(*protocol.ReleaseRequest) (*protocol.Release, error)
+	lost       func(held []string) []protocol.LostKey
 	news       chan struct{} // closed: there are asset tags; nil: never
 }
 
@@ -209,6 +250,14 @@ func (l *fakeLink) News(ctx context.Context, tag uint64, hold time.Duration) (bo
 	case <-ctx.Done():
 	}
 	return false, ctx.Err()
+}
+
+func (l *fakeLink) ReleaseKey(_ context.Context, r *protocol.ReleaseRequest) (*protocol.Release, error) {
+	return l.release(r)
+}
+
+func (l *fakeLink) LostKeys(_ context.Context, held []string) ([]protocol.LostKey, error) {
+	return l.lost(held), nil
 }
 
 func (l *fakeLink) Close() {}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto"
+	"crypto/ecdh"
 
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/tpm"
@@ -31,6 +32,18 @@ type TPM interface {
 	RemoveTag(index uint32, owner []byte) error
 	// CertifyTag has the attestation key certify what the index holds; nil when it is not there or was never written.
 	CertifyTag(index uint32, nonce []byte) (*evidence.NVCertificate, error)
+	// ImageKey returns a key that decrypts image keys inside the TPM while PCRs of a bank are as they are now, certified by the attestation key over
+	// qualifying data. Its exchange fails with device.ErrStateChanged once they are not.
+	ImageKey(bank tpm.Alg, pcrs tpm.PCRSet, qualifying []byte) (*ImageKey, error)
 	// Close gives the TPM back.
 	Close() error
+}
+
+// ImageKey is a key of the TPM, with what proves that it is.
+type ImageKey struct {
+	Bank      tpm.Alg
+	Exchange  ecdh.KeyExchanger
+	Public    []byte // TPMT_PUBLIC
+	Certify   []byte // TPMS_ATTEST of TPM2_Certify
+	Signature []byte // TPMT_SIGNATURE
 }

@@ -6,5 +6,5 @@
 // encrypted to a temporary folder: never in plain.
 //
 // What stays readable in an encrypted image: its configuration (environment, command, the digests of the unpacked layers), manifests, and
-// sizes. Decrypt undoes one layer, for the stream processor of containerd.
+// sizes. Package layercrypt undoes one layer.
 package imagecrypt

@@ -1,4 +1,6 @@
-package imagecrypt
+// Package layercrypt decrypts one layer of an encrypted image, as package imagecrypt or any other client of ocicrypt encrypted it. It is apart from
+// imagecrypt so that the program that runtimes start for each layer stays small.
+package layercrypt
 
 import (
 	"encoding/base64"

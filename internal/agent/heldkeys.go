@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// imageStore is where the runtime keeps images; package cri implements it.
+type imageStore interface {
+	// RemoveWith removes the images that have one of the layers, by the digests of the layers unpacked.
+	RemoveWith(ctx context.Context, layers map[string]bool) (removed []string, err error)
+}
+
+const (
+	heldFile  = "image-layers.json" // in the state folder; nothing in it is secret
+	maxLayers = 1 << 16             // that are remembered
+	askAtOnce = 256                 // keys in one question to AIAS
+	purgeTime = 5 * time.Minute
+)
+
+// heldKeys remembers which layers lie decrypted on this worker, by the key that opened them, and has their images removed when the worker would not get
+// that key any more. The runtime keeps layers in plain, and would start another pod from them without asking anybody.
+type heldKeys struct {
+	path   string
+	images imageStore // nil: none is configured
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	layers map[string][]string // digests unpacked, by the ID of the key
+	warned map[string]bool
+	busy   bool
+}
+
+func openHeldKeys(dir string, images imageStore, log *slog.Logger) (*heldKeys, error) {
+	h := &heldKeys{path: filepath.Join(dir, heldFile), images: images, log: log, layers: map[string][]string{}, warned: map[string]bool{}}
+	b, err := readBounded(h.path, maxLayers*100)
+	if errors.Is(err, fs.ErrNotExist) {
+		return h, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &h.layers)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the list of decrypted layers %s: %w (remove it together with the images that were decrypted here)", h.path, err)
+	}
+	return h, nil
+}
+
+// add remembers a layer, on disk before it can be unpacked.
+func (h *heldKeys) add(id, layer string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if slices.Contains(h.layers[id], layer) {
+		return nil
+	}
+	n := 0
+	for _, l := range h.layers {
+		n += len(l)
+	}
+	if n >= maxLayers {
+		return refusedKey{fmt.Errorf("%d layers were decrypted on this worker, and no more can be remembered: remove images, and %s", n, h.path)}
+	}
+	h.layers[id] = append(h.layers[id], layer)
+	return h.save()
+}
+
+// save writes the list. The caller holds the lock.
+func (h *heldKeys) save() error {
+	b, err := json.Marshal(h.layers)
+	if err == nil {
+		err = writeAtomic(h.path, b, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("remember the decrypted layers: %w", err)
+	}
+	return nil
+}
+
+// check asks AIAS, in the background and once at a time, which keys the worker would not get any more, and removes their images.
+func (h *heldKeys) check(ctx context.Context, link Link) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.busy || len(h.layers) == 0 {
+		return
+	}
+	h.busy = true
+	ids := slices.Sorted(maps.Keys(h.layers))
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, purgeTime)
+		defer cancel()
+		if err := h.purge(ctx, link, ids); err != nil {
+			h.log.Warn("decrypted images could not be checked or removed: trying again after the next attestation", "err", err)
+		}
+		h.mu.Lock()
+		h.busy = false
+		h.mu.Unlock()
+	}()
+}
+
+func (h *heldKeys) purge(ctx context.Context, link Link, ids []string) error {
+	var lost []string
+	layers := map[string]bool{}
+	for part := range slices.Chunk(ids, askAtOnce) {
+		answer, err := link.LostKeys(ctx, part)
+		if err != nil {
+			return err
+		}
+		h.mu.Lock()
+		for _, l := range answer {
+			if digests, ok := h.layers[l.ID]; ok {
+				lost = append(lost, l.ID)
+				for _, d := range digests {
+					layers[d] = true
+				}
+				if !h.warned[l.ID] {
+					h.log.Warn("this worker may not have an image any more that it has decrypted", "key", l.ID, "reason", l.Reason, "removing", h.images != nil)
+				}
+				h.warned[l.ID] = true
+			}
+		}
+		h.mu.Unlock()
+	}
+	if len(lost) == 0 || h.images == nil {
+		return nil
+	}
+	removed, err := h.images.RemoveWith(ctx, layers)
+	if len(removed) > 0 {
+		h.log.Warn("removed images that were decrypted", "images", removed, "keys", lost)
+	}
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range lost {
+		// A layer that came meanwhile stays in the list.
+		h.layers[id] = slices.DeleteFunc(h.layers[id], func(d string) bool { return layers[d] })
+		if len(h.layers[id]) == 0 {
+			delete(h.layers, id)
+			delete(h.warned, id)
+		}
+	}
+	return h.save()
+}
