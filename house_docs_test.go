@@ -28,7 +28,7 @@ var (
 	link        = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
 	codeBlock   = regexp.MustCompile("(?ms)^```[a-z]*\n(.*?)^```")
 	inlineCode  = regexp.MustCompile("`([^`\n]+)`")
-	program     = regexp.MustCompile(`^(?:\$ )?(?:bin/)?((?:touchstone|aias|trust-agent)(?: .*)?)$`)
+	program     = regexp.MustCompile(`^(?:\$ )?(?:bin/)?((?:touchstone|aias|trust-agent|trust-controller)(?: .*)?)$`)
 )
 
 // TestDocumentedTargets: each `make X` that a document names is a target of the Makefile.
@@ -80,17 +80,27 @@ func commands(text string) []string {
 // programs are those whose documented commands are tried; each must be built with cobra, whose help names what it understood.
 var programs = []string{"touchstone", "trust-agent", "aias", "trust-controller"}
 
-// TestDocumentedCommands: each command, and each flag on it, that a document names is known to the program.
+// TestDocumentedCommands: each command, and each flag on it, that a document names is known to the program; and each command of the program is in the reference of
+// commands.
 func TestDocumentedCommands(t *testing.T) {
 	dir := t.TempDir()
 	for _, prog := range programs {
-		if _, err := os.Stat("cmd/" + prog + "/main.go"); err != nil {
-			t.Logf("cmd/%s is not there: its documented commands cannot be compared", prog)
-			continue
-		}
 		bin := filepath.Join(dir, prog)
 		if out, err := exec.Command("go", "build", "-o", bin, "./cmd/"+prog).CombinedOutput(); err != nil {
 			t.Fatalf("go build ./cmd/%s: %v\n%s", prog, err, out)
+		}
+		documented := commands(theHouse(t).texts[cliReference])
+		for _, command := range allCommands(t, bin, []string{prog}) {
+			if !slices.ContainsFunc(documented, func(line string) bool { return line == command || strings.HasPrefix(line, command+" ") }) {
+				t.Errorf("%s: there is no `%s`", cliReference, command)
+			}
+		}
+		if prog == "trust-controller" {
+			for _, flag := range helpFlags(t, bin) {
+				if text := theHouse(t).texts[controllerReference]; !strings.Contains(text, "`"+flag+"`") {
+					t.Errorf("%s: there is no flag `%s`", controllerReference, flag)
+				}
+			}
 		}
 		for name, text := range theHouse(t).documents() {
 			for _, command := range commands(text) {
@@ -102,6 +112,58 @@ func TestDocumentedCommands(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Documents that name all commands, and all flags of a program that has no configuration file.
+const (
+	cliReference        = "docs/reference/cli.md"
+	controllerReference = "docs/reference/controller.md"
+)
+
+var (
+	subcommands = regexp.MustCompile(`(?ms)^Available Commands:\n(.*?)(?:\n\n|\z)`)
+	flagLine    = regexp.MustCompile(`(?m)^ +(?:-[a-z], |    )(--[a-z][a-z0-9-]*)`)
+)
+
+// allCommands returns the commands below words that have none below them, as one types them.
+func allCommands(t *testing.T, bin string, words []string) []string {
+	t.Helper()
+	out, err := exec.Command(bin, append(slices.Clone(words[1:]), "--help")...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%q --help: %v\n%s", words, err, out)
+	}
+	m := subcommands.FindStringSubmatch(string(out))
+	if m == nil {
+		return []string{strings.Join(words, " ")}
+	}
+	var all []string
+	for _, line := range strings.Split(m[1], "\n") {
+		name := strings.Fields(line)[0]
+		if name == "help" || name == "completion" { // cobra's own
+			continue
+		}
+		all = append(all, allCommands(t, bin, append(slices.Clone(words), name))...)
+	}
+	return all
+}
+
+// helpFlags returns the flags of a program.
+func helpFlags(t *testing.T, bin string) []string {
+	t.Helper()
+	out, err := exec.Command(bin, "--help").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s --help: %v\n%s", bin, err, out)
+	}
+	var flags []string
+	for _, m := range flagLine.FindAllStringSubmatch(string(out), -1) {
+		if m[1] != "--help" && m[1] != "--version" {
+			flags = append(flags, m[1])
+		}
+	}
+	if len(flags) == 0 {
+		t.Fatalf("%s --help names no flag:\n%s", bin, out)
+	}
+	return flags
 }
 
 var (
