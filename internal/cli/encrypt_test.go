@@ -55,6 +55,12 @@ func TestImageEncrypt(t *testing.T) {
 		if err != nil || done.Image != to+"@"+digest.String() {
 			t.Errorf("image encrypt: got %s, want digest %s (%v)", done.Image, digest, err)
 		}
+		if strings.HasPrefix(to, host) { // admission agrees
+			code, out, errOut := run(t, "image", "verify", done.Image, "--encrypted", "--plain-http")
+			if code != 0 || !strings.Contains(out, "encrypted: 3 layers") {
+				t.Errorf("image verify %s: exit code %d, %q%q", done.Image, code, out, errOut)
+			}
+		}
 		m, err := s.Image.Manifest()
 		if err != nil {
 			t.Fatal(err)
