@@ -21,7 +21,7 @@ var way = []struct {
 	{"values", []string{"reference", "policy"}},
 	{"appraise", []string{"appraisal"}},
 	{"result", []string{"result", "release", "verifier"}},
-	{"serve", []string{"store", "keystore", "ledger", "nbde", "authority"}},
+	{"serve", []string{"store", "keystore", "ledger", "nbde", "escrow", "authority"}},
 	{"enforce", []string{"cluster"}},
 }
 

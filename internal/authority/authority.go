@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
+	"touchstone.dev/touchstone/internal/escrow"
 	"touchstone.dev/touchstone/internal/keystore"
 	"touchstone.dev/touchstone/internal/ledger"
 	"touchstone.dev/touchstone/internal/nbde"
@@ -68,6 +69,7 @@ type Authority struct {
 	names   maphash.Seed
 
 	disks     *nbde.Service
+	escrow    *escrow.Service
 	expiry    *expiry
 	changes   *broadcast
 	feed      *feed

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/appraisal"
+	"touchstone.dev/touchstone/internal/escrow"
 	"touchstone.dev/touchstone/internal/ledger"
 	"touchstone.dev/touchstone/internal/nbde"
 	"touchstone.dev/touchstone/internal/release"
@@ -58,6 +59,7 @@ func (a *Authority) openDisks(ctx context.Context, v *vault) error {
 		Store: a.store, Seal: a.secrets, Standing: a.diskStanding, Note: a.noteDisk,
 		Open: a.cfg.Disks.Open, Limits: a.cfg.Disks.limits(), Now: a.now, Log: a.log,
 	})
+	a.escrow = &escrow.Service{Store: a.store, Seal: a.secrets, Note: a.noteEscrow, Now: a.now}
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/nbde"
+	"touchstone.dev/touchstone/internal/operator"
 	"touchstone.dev/touchstone/internal/protocol"
 )
 
@@ -308,6 +309,57 @@ func TestServeAnswersClevis(t *testing.T) {
 		t.Error("after the end: the address for clevis still answers")
 	}
 	if _, err := os.Stat(filepath.Join(w.cfg.Data, "aias.db")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestEscrow: over the API, with two operators.
+func TestEscrow(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	b, err := w.Operator("second")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := operator.New(*b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if _, err := w.admin.Deposit(ctx, "a", "v1", []byte("correct horse")); err != nil {
+		t.Fatal(err)
+	}
+	step := func(c *operator.Client, what string) (*protocol.Escrow, error) {
+		return c.Escrow(ctx, "a", "v1", what, map[bool]string{true: "drill"}[what == protocol.EscrowAsk])
+	}
+	_, err = step(w.admin, protocol.EscrowTake)
+	wantProblem(t, "take without asking", err, http.StatusConflict, "escrow")
+	if _, err := step(w.admin, protocol.EscrowAsk); err != nil {
+		t.Fatal(err)
+	}
+	_, err = step(w.admin, protocol.EscrowConfirm)
+	wantProblem(t, "confirm one's own", err, http.StatusConflict, "escrow")
+	if _, err := step(second, protocol.EscrowConfirm); err != nil {
+		t.Fatal(err)
+	}
+	_, err = step(second, protocol.EscrowTake)
+	wantProblem(t, "take another's", err, http.StatusConflict, "escrow")
+	e, err := step(w.admin, protocol.EscrowTake)
+	if err != nil || string(e.Passphrase) != "correct horse" || e.TakenBy != "tester, confirmed by second" {
+		t.Errorf("take: got %+v, %v", e, err)
+	}
+	_, err = step(w.admin, "open")
+	wantProblem(t, "unknown step", err, http.StatusNotFound, "not-found")
+	_, err = w.admin.Escrow(ctx, "a", "v2", protocol.EscrowTake, "")
+	wantProblem(t, "unknown volume", err, http.StatusNotFound, "no-escrow")
+	if _, err := w.admin.Deposit(ctx, "A", "v1", []byte("x")); err == nil {
+		t.Error("Deposit() for what is no node name: got no error")
+	}
+	all, err := w.admin.Escrows(ctx)
+	if err != nil || len(all) != 1 || all[0].Passphrase != nil || all[0].TakenBy == "" {
+		t.Errorf("Escrows(): got %+v, %v", all, err)
+	}
+	if err := w.admin.RemoveEscrow(ctx, "a", "v1"); err != nil {
 		t.Error(err)
 	}
 }

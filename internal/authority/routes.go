@@ -90,6 +90,10 @@ func (a *Authority) routes() []route {
 		{http.MethodDelete, protocol.PathDisk, operators, a.deleteDisk},
 		{http.MethodPost, protocol.PathDiskAct, operators, a.postDisk},
 		{http.MethodPost, protocol.PathDiskRotate, operators, a.postDiskKeys},
+		{http.MethodGet, protocol.PathEscrows, operators, a.getEscrows},
+		{http.MethodPut, protocol.PathEscrow, operators, a.putEscrow},
+		{http.MethodDelete, protocol.PathEscrow, operators, a.deleteEscrow},
+		{http.MethodPost, protocol.PathEscrowStep, operators, a.postEscrow},
 
 		{http.MethodPost, protocol.PathImageRelease, nodesOnly, a.postRelease},
 		{http.MethodPost, protocol.PathImageHeld, nodesOnly, a.postHeld},

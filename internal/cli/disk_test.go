@@ -25,7 +25,12 @@ func TestDisk(t *testing.T) {
 		Shared: []protocol.DiskKey{{Thumbprint: "shared", Rotated: now, Clients: []protocol.DiskClient{{Client: "192.0.2.9"}}}}}
 	bundle := operated(t, map[string]any{
 		"GET /v1/disks": list, "PUT /v1/disks/w1": w1, "DELETE /v1/disks/w1": map[string]string{}, "POST /v1/disk-keys/shared": list,
-		"POST /v1/disks/w1/revoke": w3, "POST /v1/disks/w1/unrevoke": w2, "POST /v1/disks/w1/approve": w2, "POST /v1/disks/w1/maintain": w2, "POST /v1/disks/w1/rotate": w1,
+		"PUT /v1/escrows/w1/v": protocol.Escrow{Node: "w1", Volume: "v", Deposited: now, By: "ann"}, "DELETE /v1/escrows/w1/v": map[string]string{},
+		"GET /v1/escrows":               protocol.EscrowList{Escrows: []protocol.Escrow{{Node: "w1", Volume: "v", Taken: now.Add(-time.Minute), TakenBy: "ann, confirmed by bob"}}},
+		"POST /v1/escrows/w1/v/ask":     protocol.Escrow{Node: "w1", Volume: "v", AskedBy: "ann", Reason: "drill", Until: now.Add(time.Hour)},
+		"POST /v1/escrows/w1/v/confirm": protocol.Escrow{Node: "w1", Volume: "v", AskedBy: "ann", ConfirmedBy: "bob", Until: now.Add(time.Hour)},
+		"POST /v1/escrows/w1/v/take":    protocol.Escrow{Node: "w1", Volume: "v", Passphrase: []byte("correct horse")},
+		"POST /v1/disks/w1/revoke":      w3, "POST /v1/disks/w1/unrevoke": w2, "POST /v1/disks/w1/approve": w2, "POST /v1/disks/w1/maintain": w2, "POST /v1/disks/w1/rotate": w1,
 	})
 	for _, tc := range []struct {
 		args string
@@ -47,6 +52,16 @@ func TestDisk(t *testing.T) {
 		{"rotate --shared", 0, []string{"192.0.2.9"}},
 		{"rotate", 2, []string{"want one of"}},
 		{"rotate w1 --signing", 2, []string{"want one of"}},
+		{"escrow w1 v --file disk_test.go", 0, []string{"w1 v kept"}},
+		{"escrow w1 v", 2, []string{"the passphrase is empty"}},
+		{"escrow w1 v --remove", 0, []string{"forgotten"}},
+		{"recover", 0, []string{"w1 v known", "given to ann, confirmed by bob"}},
+		{"recover w1 v --reason drill", 0, []string{"asked for", "touchstone disk recover w1 v --confirm"}},
+		{"recover w1 v --confirm", 0, []string{"confirmed by bob; ann takes it"}},
+		{"recover w1 v --take", 0, []string{"correct horse"}},
+		{"recover w1 v --take --confirm", 2, []string{"one of --reason"}},
+		{"recover w1 v", 2, []string{"one of --reason"}},
+		{"recover w1", 2, []string{"want NODE and VOLUME, or neither"}},
 		{"destroy w1", 2, []string{"--yes"}},
 		{"destroy w1 --yes", 0, []string{"destroyed"}},
 	} {

@@ -103,12 +103,21 @@ func (s *Service) Reload(ctx context.Context) error {
 	return nil
 }
 
-// setKeys takes keys over, as the store has them. The caller holds mu.
+// setKeys takes keys over, as the store has them. Those that are open stay open. The caller holds mu.
 func (s *Service) setKeys(rows []store.DiskKey) {
+	opened := map[string]*Key{}
+	for _, all := range s.keys {
+		for _, k := range all {
+			if k.mu.TryLock() { // else somebody is about to open it, and may wait for an HSM
+				opened[k.Node+"/"+k.Thumbprint] = k.key
+				k.mu.Unlock()
+			}
+		}
+	}
 	s.keys, s.rings = map[string][]*stored{}, map[string]*Ring{}
 	s.turns++
 	for _, row := range rows {
-		s.keys[row.Node] = append(s.keys[row.Node], &stored{DiskKey: row})
+		s.keys[row.Node] = append(s.keys[row.Node], &stored{DiskKey: row, key: opened[row.Node+"/"+row.Thumbprint]})
 	}
 }
 

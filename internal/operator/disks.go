@@ -35,3 +35,27 @@ func (c *Client) RotateDiskKeys(ctx context.Context, use string) (*protocol.Disk
 	out := &protocol.DiskList{}
 	return out, c.do(ctx, http.MethodPost, at(protocol.PathDiskRotate, use), nil, out)
 }
+
+// Escrows lists the recovery passphrases that AIAS keeps.
+func (c *Client) Escrows(ctx context.Context) ([]protocol.Escrow, error) {
+	var out protocol.EscrowList
+	err := c.do(ctx, http.MethodGet, protocol.PathEscrows, nil, &out)
+	return out.Escrows, err
+}
+
+// Deposit has AIAS keep the recovery passphrase of a volume.
+func (c *Client) Deposit(ctx context.Context, node, volume string, passphrase []byte) (*protocol.Escrow, error) {
+	out := &protocol.Escrow{}
+	return out, c.do(ctx, http.MethodPut, at(at(protocol.PathEscrow, node), volume), protocol.EscrowDeposit{Passphrase: passphrase}, out)
+}
+
+// RemoveEscrow has AIAS forget a passphrase.
+func (c *Client) RemoveEscrow(ctx context.Context, node, volume string) error {
+	return c.do(ctx, http.MethodDelete, at(at(protocol.PathEscrow, node), volume), nil, nil)
+}
+
+// Escrow takes a step towards a passphrase: protocol.EscrowAsk with a reason, EscrowConfirm, EscrowTake or EscrowCancel.
+func (c *Client) Escrow(ctx context.Context, node, volume, step, reason string) (*protocol.Escrow, error) {
+	out := &protocol.Escrow{}
+	return out, c.do(ctx, http.MethodPost, at(at(at(protocol.PathEscrowStep, node), volume), step), protocol.EscrowStep{Reason: reason}, out)
+}

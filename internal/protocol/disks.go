@@ -11,6 +11,10 @@ const (
 	PathDisk       = "/v1/disks/{node}"       // PUT DiskPolicy -> Disk: binds, or changes the policy; DELETE: destroys its keys
 	PathDiskAct    = "/v1/disks/{node}/{act}" // POST DiskAct -> Disk
 	PathDiskRotate = "/v1/disk-keys/{use}"    // POST -> DiskList: new signing or shared exchange key
+
+	PathEscrows    = "/v1/escrows"                        // GET -> EscrowList
+	PathEscrow     = "/v1/escrows/{node}/{volume}"        // PUT EscrowDeposit -> Escrow; DELETE
+	PathEscrowStep = "/v1/escrows/{node}/{volume}/{step}" // POST EscrowStep -> Escrow; {step} is one of the Escrow… words
 )
 
 // What an operator does to the disks of a node.
@@ -93,4 +97,45 @@ type DiskList struct {
 	Signers []string  `json:"signers"`       // thumbprints for clevis to trust
 	Shared  []DiskKey `json:"shared,omitempty"`
 	Nodes   []Disk    `json:"nodes"`
+}
+
+// Steps to a passphrase in escrow, in their order: it takes two operators.
+const (
+	EscrowAsk     = "ask"     // with a reason
+	EscrowConfirm = "confirm" // another operator
+	EscrowTake    = "take"    // who asked
+	EscrowCancel  = "cancel"
+)
+
+// EscrowDeposit is a recovery passphrase for AIAS to keep.
+type EscrowDeposit struct {
+	Passphrase []byte `json:"passphrase"`
+}
+
+// EscrowStep goes with a step.
+type EscrowStep struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// Escrow is a passphrase that AIAS keeps.
+type Escrow struct {
+	Node      string    `json:"node"`
+	Volume    string    `json:"volume"`
+	Deposited time.Time `json:"deposited"`
+	By        string    `json:"by"`
+	// AskedBy, Reason, Until and ConfirmedBy are of a request that still counts.
+	AskedBy     string    `json:"askedBy,omitempty"`
+	Reason      string    `json:"reason,omitempty"`
+	Until       time.Time `json:"until,omitzero"`
+	ConfirmedBy string    `json:"confirmedBy,omitempty"`
+	// Taken is when somebody was given it last, TakenBy who: somebody knows it since then.
+	Taken   time.Time `json:"taken,omitzero"`
+	TakenBy string    `json:"takenBy,omitempty"`
+	// Passphrase answers EscrowTake, and nothing else.
+	Passphrase []byte `json:"passphrase,omitempty"`
+}
+
+// EscrowList answers PathEscrows.
+type EscrowList struct {
+	Escrows []Escrow `json:"escrows"`
 }

@@ -190,6 +190,14 @@ var migrations = []string{
 		PRIMARY KEY (thumbprint, client)
 	) STRICT, WITHOUT ROWID;
 	CREATE INDEX disk_uses_last ON disk_uses (thumbprint, last);`,
+
+	`CREATE TABLE disk_escrows (
+		node TEXT NOT NULL,
+		volume TEXT NOT NULL,
+		sealed BLOB NOT NULL,
+		state BLOB NOT NULL,
+		PRIMARY KEY (node, volume)
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

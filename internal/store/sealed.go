@@ -19,6 +19,7 @@ type place struct{ name, table, key, column, prefix string }
 
 // places are all of them, sorted: whoever adds a table with secrets adds it here.
 var places = []place{
+	{"disk escrows", "disk_escrows", "node || '/' || volume", "sealed", "nbde/escrow/"},
 	{"disk keys", "disk_keys", "node || '/' || thumbprint", "sealed", "nbde/key/"},
 	{"image keys", "image_keys", "id", "wrapped", "image-key/"},
 	{"settings", "settings", "key", "value", "setting/"},

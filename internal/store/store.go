@@ -221,6 +221,11 @@ type Store interface {
 	DiskNodes(ctx context.Context) (map[string][]byte, error)
 	DiskUses(ctx context.Context) ([]DiskUse, error)
 	SaveDisk(ctx context.Context, d *DiskStep) error
+	Escrows(ctx context.Context) ([]Escrow, error)
+	Escrow(ctx context.Context, node, volume string) (*Escrow, error) // ErrNotFound
+	PutEscrow(ctx context.Context, e Escrow, act Act) error
+	SetEscrow(ctx context.Context, e Escrow, act Act) error // ErrNotFound
+	DeleteEscrow(ctx context.Context, node, volume string, act Act) error
 
 	Acts(ctx context.Context, limit int) ([]Act, error)
 	// ActsAfter returns acts after an ID, oldest first.

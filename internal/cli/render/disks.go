@@ -117,3 +117,34 @@ func (s Style) Rebinding(w io.Writer, all *protocol.DiskList) {
 	}
 	s.Paragraph(w, 0, "Rotated. To be bound again (clevis luks regen; older keys recover until then): "+strings.Join(names, ", "))
 }
+
+// Escrows draws recovery passphrases that AIAS keeps, and what is asked of them.
+func (s Style) Escrows(w io.Writer, all []protocol.Escrow, now time.Time) {
+	rows := make([]row, len(all))
+	for i := range all {
+		e := &all[i]
+		state := cell{"kept", func(text string) string { return s.Status(appraisal.Pass, text) }}
+		var notes []string
+		switch {
+		case e.ConfirmedBy != "":
+			state = cell{"confirmed", func(text string) string { return s.Status(appraisal.Warn, text) }}
+		case e.AskedBy != "":
+			state = cell{"asked for", func(text string) string { return s.Status(appraisal.Warn, text) }}
+		case !e.Taken.IsZero():
+			state = cell{"known", func(text string) string { return s.Status(appraisal.Warn, text) }}
+		}
+		if e.AskedBy != "" {
+			notes = append(notes, Clean(e.AskedBy)+": "+Clean(e.Reason))
+			next := "another operator confirms: touchstone disk recover " + Clean(e.Node) + " " + Clean(e.Volume) + " --confirm"
+			if e.ConfirmedBy != "" {
+				next = "confirmed by " + Clean(e.ConfirmedBy) + "; " + Clean(e.AskedBy) + " takes it: --take"
+			}
+			notes = append(notes, next+"; for "+left(e.Until, now))
+		}
+		if !e.Taken.IsZero() {
+			notes = append(notes, "given to "+Clean(e.TakenBy)+" "+Span(now.Sub(e.Taken))+" ago: put another passphrase in its place, on the volume and here")
+		}
+		rows[i] = row{cells: []cell{plain(Clean(e.Node)), plain(Clean(e.Volume)), state, plain(e.Deposited.Local().Format(time.DateOnly) + " by " + Clean(e.By))}, note: s.beneath(notes)}
+	}
+	s.list(w, "AIAS keeps no recovery passphrase: `touchstone disk escrow NODE VOLUME`", []string{"node", "volume", "state", "deposited"}, rows)
+}
