@@ -102,6 +102,7 @@ var dependencies = map[string]string{
 	"github.com/google/go-containerregistry": "container images: build, read, push",
 	"github.com/containers/ocicrypt":         "cipher of encrypted layers, and the protocol of key providers",
 	"k8s.io/cri-api":                         "the container runtime's API, to remove images",
+	"github.com/pelletier/go-toml/v2":        "configuration of containerd",
 	"google.golang.org/protobuf":             "what containerd tells a decoder",
 	"github.com/opencontainers/go-digest":    "a type of ocicrypt's",
 	"github.com/opencontainers/image-spec":   "a type of ocicrypt's",

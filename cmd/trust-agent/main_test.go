@@ -44,6 +44,10 @@ func TestUsage(t *testing.T) {
 		{[]string{"status", "--config", config}, "is trust-agent running", false},
 		{[]string{"check", "--config", config}, "cannot be attested", false},
 		{[]string{"run", "--config", config, "--server", "http://plain"}, "https", false},
+		{[]string{"image-provider", "frobnicate"}, "unknown command", false},
+		{[]string{"image-provider", "check", "--runtime", "rkt", "--socket", "/x"}, "want containerd or cri-o", true},
+		{[]string{"image-provider", "install", "--config", config}, "sets no imageProvider.socket", false},
+		{[]string{"image-provider", "check", "--runtime", "cri-o", "--root", t.TempDir(), "--socket", "/x"}, "cannot decrypt all images", false},
 		{[]string{"run", "--config", "/nonexistent/config"}, "read configuration", false},
 	} {
 		err := execute(tc.args...)
