@@ -28,7 +28,7 @@ func bash(t testing.TB, in, script string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "bash", append([]string{"-c", "set -eu; " + script, "test"}, args...)...)
 	var out, said bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in), &out, &said
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = time.Minute // sss ends when enough pins have opened: the others are still at it, and hold the pipes
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("%s: %w\n%s", script, err, said.String())
 	}
