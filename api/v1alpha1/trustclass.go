@@ -16,6 +16,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Pod-Security",type=string,JSONPath=`.spec.podSecurity`
 // +kubebuilder:printcolumn:name="Grace",type=string,JSONPath=`.spec.eviction.grace`
 // +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes`
+// +kubebuilder:printcolumn:name="Enforced",type=string,JSONPath=`.status.conditions[?(@.type=="Enforced")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type TrustClass struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -133,7 +134,7 @@ type TrustClassStatus struct {
 	// Nodes is how many nodes meet the class now.
 	// +optional
 	Nodes int32 `json:"nodes,omitempty"`
-	// Conditions: Enforced (the admission policies of the class are in place), Isolated (no running pod of the class lacks isolation).
+	// Conditions: Enforced (what enforces the class in the API server is in place, and as this version of Touchstone makes it), Isolated (no running pod of the class lacks isolation).
 	// +optional
 	// +listType=map
 	// +listMapKey=type

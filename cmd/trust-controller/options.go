@@ -33,6 +33,7 @@ type options struct {
 	format     string
 	elect      bool
 	webhook    string
+	schedulers []string
 	registry   registry
 	cluster    cluster.Options
 }
@@ -49,6 +50,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Metrics, "metrics-listen", ":8080", "`HOST:PORT` of /metrics; 0 for none")
 	f.StringVar(&c.Health, "health-listen", ":8081", "`HOST:PORT` of /healthz and /readyz; 0 for none")
 	f.StringVar(&o.webhook, "webhook-listen", ":9443", "`HOST:PORT` of the admission webhook; 0 for none: pods with a trust class are then refused")
+	f.StringSliceVar(&o.schedulers, "schedulers", admission.DefaultSchedulers, "`USERS` that may bind pods, as the admission policy bindings.touchstone.dev lists them: with others in it, pods with a trust class are refused")
 	o.registry.flags(f)
 	f.BoolVar(&c.AllowMissingUUID, "allow-missing-system-uuid", false, "accept nodes whose machine, agent or kubelet tells no SMBIOS UUID")
 	f.BoolVar(&c.Join, "join", true, "approve and deny certificates of kubelets")
@@ -94,7 +96,7 @@ func (o *options) run(ctx context.Context) error {
 			return err
 		}
 		err = webhook.Setup(ctx, m, webhook.Options{
-			Admission: admission.Options{Namespace: c.Namespace}, Listen: o.webhook, Images: checker, PullSecrets: o.registry.pullSecrets, Log: log,
+			Admission: admission.Options{Namespace: c.Namespace, Schedulers: o.schedulers}, Listen: o.webhook, Images: checker, PullSecrets: o.registry.pullSecrets, Log: log,
 		})
 		if err != nil {
 			return err

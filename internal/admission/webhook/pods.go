@@ -51,19 +51,16 @@ func (h *podHandler) Handle(ctx context.Context, req runtimeadmission.Request) r
 
 // check returns nil when the pod may be.
 func (p *pods) check(ctx context.Context, namespace string, pod *corev1.Pod, operation admissionv1.Operation) error {
-	if problem := p.installed.problem(ctx); problem != "" {
-		return fmt.Errorf("pods with a trust class are refused while admission is not complete: %s; install the chart of Touchstone again", problem)
+	if problem := p.installed.problem(ctx); problem != nil {
+		return fmt.Errorf("pods with a trust class are refused while admission is not complete: %w", problem)
 	}
-	class := &v1alpha1.TrustClass{}
 	name := pod.Labels[v1alpha1.ClassLabel]
-	err := p.client.Get(ctx, client.ObjectKey{Name: name}, class)
-	if apierrors.IsNotFound(err) { // or the cache is behind
-		err = p.live.Get(ctx, client.ObjectKey{Name: name}, class)
+	class, err := p.class(ctx, p.client, name)
+	if err != nil { // or the cache is behind
+		class, err = p.class(ctx, p.live, name)
 	}
-	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("there is no TrustClass %q", name)
-	} else if err != nil {
-		return fmt.Errorf("TrustClass %q cannot be read: %w", name, err)
+	if err != nil {
+		return err
 	}
 	if operation == admissionv1.Create && class.Spec.Network.Isolation != v1alpha1.None {
 		if err := p.isolated(ctx, namespace, pod, name); err != nil {
@@ -71,6 +68,23 @@ func (p *pods) check(ctx context.Context, namespace string, pod *corev1.Pod, ope
 		}
 	}
 	return p.imagesOf(ctx, &class.Spec.Images, namespace, pod, name)
+}
+
+// class returns a class that the policies in the API server know as it is.
+func (p *pods) class(ctx context.Context, from client.Reader, name string) (*v1alpha1.TrustClass, error) {
+	class, table := &v1alpha1.TrustClass{}, &v1alpha1.TrustAdmission{}
+	if err := from.Get(ctx, client.ObjectKey{Name: name}, class); apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("there is no TrustClass %q", name)
+	} else if err != nil {
+		return nil, fmt.Errorf("TrustClass %q cannot be read: %w", name, err)
+	}
+	if err := from.Get(ctx, client.ObjectKey{Name: v1alpha1.AdmissionName}, table); client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("TrustAdmission %s cannot be read: %w", v1alpha1.AdmissionName, err)
+	}
+	if problem := tableProblem(table, class); problem != nil {
+		return nil, fmt.Errorf("trust class %s: %w", name, problem)
+	}
+	return class, nil
 }
 
 // isolated demands NetworkPolicies. The API server is asked, not the cache: a policy that was deleted a moment ago isolates nothing.

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	runtimeadmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -25,7 +26,7 @@ import (
 
 // Options say how the webhook is served.
 type Options struct {
-	// Admission is what the policies were installed with; of it Namespace, ServiceAccount and Service count.
+	// Admission is what the policies were installed with. When they are not what follows from it, pods with a class are refused.
 	Admission admission.Options
 	// Listen is HOST:PORT of the webhook.
 	Listen string
@@ -37,7 +38,8 @@ type Options struct {
 	Compliance Compliance
 	Log        *slog.Logger
 
-	names []string // more names of the server, for tests
+	names   []string        // more names of the server, for tests
+	objects []client.Object // what is installed, for tests where the API server finds the webhook by address
 }
 
 // Setup adds the webhook and the writer of the table to the controller m, before it starts.
@@ -55,6 +57,9 @@ func Setup(ctx context.Context, m manager.Manager, o Options) error {
 	}
 	c := &certificates{client: m.GetClient(), live: m.GetAPIReader(), names: append(serverNames(o.Admission), o.names...), log: o.Log}
 	i := &installed{client: m.GetClient(), objects: admission.Objects(o.Admission)}
+	if o.objects != nil {
+		i.objects = o.objects
+	}
 	server := webhook.NewServer(webhook.Options{Host: host, Port: number, TLSOpts: []func(*tls.Config){func(t *tls.Config) {
 		t.MinVersion, t.GetCertificate = tls.VersionTLS12, c.serve
 	}}})
@@ -68,6 +73,7 @@ func Setup(ctx context.Context, m manager.Manager, o Options) error {
 		server.Register(path, &runtimeadmission.Webhook{Handler: handler})
 	}
 	return errors.Join(m.Add(server), c.setup(m), i.setup(ctx, m), (&table{client: m.GetClient(), log: o.Log}).setup(m),
+		(&enforced{client: m.GetClient(), installed: i}).setup(m),
 		m.AddReadyzCheck("webhook", func(r *http.Request) error {
 			if err := c.ready(); err != nil {
 				return err

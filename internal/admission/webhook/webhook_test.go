@@ -107,9 +107,55 @@ func TestWebhook(t *testing.T) {
 		w.eventually("refused", func() error {
 			return refusedWith(w.Create(ctx, pod("pay", "open")), "living-pods.touchstone.dev is not that of this version")
 		})
+		w.enforced("open", metav1.ConditionFalse, "Changed", "living-pods.touchstone.dev is not that of this version")
 		kept.ResourceVersion = v.ResourceVersion
 		w.must(w.Update(ctx, kept))
 		w.eventually("open again", func() error { return w.Create(ctx, pod("pay", "open")) })
+	})
+
+	t.Run("whatever is missing or changed is told", func(t *testing.T) {
+		w.t = t
+		for _, class := range []string{"regulated", "open"} {
+			w.enforced(class, metav1.ConditionTrue, "InPlace", "")
+		}
+		bindings := &arv1.ValidatingAdmissionPolicy{}
+		w.must(w.Get(ctx, client.ObjectKey{Name: "bindings.touchstone.dev"}, bindings))
+		kept := bindings.DeepCopy()
+		check := &bindings.Spec.Validations[0]
+		check.Expression = strings.Replace(check.Expression, "['", "['mallory', '", 1)
+		w.broken("one more scheduler", reasonChanged, "bindings.touchstone.dev is not that of this version", func() { w.must(w.Update(ctx, bindings)) }, func() {
+			kept.ResourceVersion = bindings.ResourceVersion
+			w.must(w.Update(ctx, kept))
+		})
+		daemons := &arv1.MutatingAdmissionPolicy{}
+		w.must(w.Get(ctx, client.ObjectKey{Name: "tolerations-of-daemonsets.touchstone.dev"}, daemons))
+		w.broken("policy deleted", reasonMissing, "MutatingAdmissionPolicy tolerations-of-daemonsets.touchstone.dev is missing: install the chart", func() {
+			w.must(w.Delete(ctx, daemons))
+		}, func() {
+			daemons.ResourceVersion = ""
+			w.must(w.Create(ctx, daemons))
+		})
+		hooks := &arv1.ValidatingWebhookConfiguration{}
+		get := func() { w.must(w.Get(ctx, client.ObjectKey{Name: admission.WebhookName}, hooks)) }
+		get()
+		whole := hooks.DeepCopy().Webhooks
+		w.broken("webhook that fails open", reasonChanged, "ValidatingWebhookConfiguration touchstone is not that", func() {
+			w.eventually("update", func() error { // replicas write it, too
+				get()
+				hooks.Webhooks[2].FailurePolicy = new(arv1.Ignore)
+				return w.Update(ctx, hooks)
+			})
+		}, func() {
+			w.eventually("update", func() error {
+				get()
+				hooks.Webhooks = whole
+				return w.Update(ctx, hooks)
+			})
+		})
+		w.broken("no webhook", reasonMissing, "ValidatingWebhookConfiguration touchstone is missing", func() { w.must(w.Delete(ctx, hooks)) }, func() {
+			hooks.ResourceVersion = ""
+			w.must(w.Create(ctx, hooks))
+		})
 	})
 
 	t.Run("pods of a namespace without the policies that give them the class", func(t *testing.T) {

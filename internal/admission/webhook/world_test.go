@@ -81,7 +81,18 @@ func (w *world) install() {
 		w.must(yaml.Unmarshal(b, &crd.Object))
 		w.must(w.Create(ctx, crd))
 	}
-	for _, o := range admission.Objects(admission.Options{}) {
+	for _, o := range w.objects() {
+		if err := w.Create(ctx, o); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.eventually("CRDs are served", func() error { return w.List(ctx, &v1alpha1.TrustClassList{}) })
+}
+
+// objects are what is installed.
+func (w *world) objects() []client.Object {
+	all := admission.Objects(admission.Options{})
+	for _, o := range all {
 		if hooks, ok := o.(*arv1.ValidatingWebhookConfiguration); ok {
 			_, port, _ := net.SplitHostPort(w.listen)
 			for i := range hooks.Webhooks {
@@ -89,9 +100,8 @@ func (w *world) install() {
 				c.URL, c.Service = new("https://localhost:"+port+*c.Service.Path), nil
 			}
 		}
-		w.must(w.Create(ctx, o))
 	}
-	w.eventually("CRDs are served", func() error { return w.List(ctx, &v1alpha1.TrustClassList{}) })
+	return all
 }
 
 // run starts a controller as the service account of the chart; the end of the test stops it.
@@ -103,7 +113,7 @@ func (w *world) run(o Options) (stop func()) {
 		Scheme: w.scheme, Metrics: server.Options{BindAddress: "0"}, Controller: controllerConfig(),
 	})
 	w.must(err)
-	o.Listen, o.names, o.Log = w.listen, []string{"localhost"}, slog.New(slog.DiscardHandler)
+	o.Listen, o.names, o.objects, o.Log = w.listen, []string{"localhost"}, w.objects(), slog.New(slog.DiscardHandler)
 	w.must(Setup(ctx, m, o))
 	running, cancel := context.WithCancel(ctx)
 	done := make(chan error)
