@@ -3,6 +3,7 @@ module touchstone.dev/touchstone
 go 1.26.0
 
 require (
+	filippo.io/age v1.3.2
 	filippo.io/nistec v0.0.4
 	github.com/containers/ocicrypt v1.3.2
 	github.com/fxamacker/cbor/v2 v2.10.0
@@ -46,6 +47,7 @@ require (
 )
 
 require (
+	filippo.io/hpke v0.4.0 // indirect
 	github.com/ProtonMail/go-crypto v1.4.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect

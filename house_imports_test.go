@@ -21,7 +21,7 @@ var way = []struct {
 	{"values", []string{"reference", "policy"}},
 	{"appraise", []string{"appraisal"}},
 	{"result", []string{"result", "release", "verifier"}},
-	{"serve", []string{"store", "keystore", "ledger", "nbde", "escrow", "authority"}},
+	{"serve", []string{"store", "keystore", "ledger", "backup", "nbde", "escrow", "authority"}},
 	{"enforce", []string{"cluster"}},
 }
 
@@ -79,6 +79,7 @@ var dependencies = map[string]string{
 	"github.com/klauspost/compress":          "zstd in Debian packages and kernel images",
 	"github.com/therootcompany/xz":           "xz in Debian packages, kernel images and modules",
 	"github.com/google/go-cmp":               "differences in test messages",
+	"filippo.io/age":                         "backups: encryption of a stream to keys and passphrases",
 	"github.com/transparency-dev/tessera":    "the ledger: append-only Merkle log in tiles",
 	"github.com/transparency-dev/merkle":     "proofs of the ledger",
 	"github.com/transparency-dev/formats":    "checkpoints of the ledger",

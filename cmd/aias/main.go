@@ -34,7 +34,7 @@ func root() *cobra.Command {
 	f.StringVar(&o.listen, "listen", "", "`HOST:PORT` to listen on; overrides the file")
 	f.StringVar(&o.address, "address", "", "`HOST:PORT` that agents and operators use; overrides the file")
 	f.StringVar(&o.softwareTPMs, "software-tpm-roots", "", "`DIR` of the CA of software TPMs, for demos and tests only; overrides the file")
-	cmd.AddCommand(initCommand(&o), serveCommand(&o), tokenCommand(&o), diskCommand(&o), keysCommand(&o))
+	cmd.AddCommand(initCommand(&o), serveCommand(&o), tokenCommand(&o), diskCommand(&o), keysCommand(&o), backupCommand(&o), restoreCommand(&o))
 	for _, role := range clientRoles {
 		cmd.AddCommand(clientCommand(&o, role))
 	}

@@ -140,6 +140,9 @@ func openWith(ctx context.Context, c authority.Config) (_ *service, err error) {
 		return nil, err
 	}
 	defer done()
+	if err := authority.HalfRestored(c.Data); err != nil {
+		return nil, err
+	}
 	for _, dir := range []string{c.Data, c.References} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make the folder: %w", err)

@@ -45,20 +45,16 @@ func (a *Authority) record(ctx context.Context, e ledger.Entry) error {
 // OpenLedger opens the ledger of the data folder, where only the service may write. Until then, what must be recorded is refused. A ledger that does not
 // continue what it was is not opened.
 func (a *Authority) OpenLedger(ctx context.Context) error {
-	keys, err := a.vault.get(ctx, ledgerSecret)
+	secret, public, err := a.vault.ledgerKeys(ctx)
 	if notFound(err) {
-		secret, public, err := ledger.NewKey()
-		if err != nil {
+		if secret, public, err = ledger.NewKey(); err != nil {
 			return fmt.Errorf("make the key of the ledger: %w", err)
 		}
-		keys = []byte(secret + "\n" + public)
-		if err := a.vault.put(ctx, map[string][]byte{ledgerSecret: keys}, nil); err != nil {
-			return err
-		}
-	} else if err != nil {
+		err = a.vault.put(ctx, map[string][]byte{ledgerSecret: []byte(secret + "\n" + public)}, nil)
+	}
+	if err != nil {
 		return err
 	}
-	secret, public, _ := strings.Cut(string(keys), "\n")
 	dir := filepath.Join(a.cfg.Data, LedgerDir)
 	c, err := a.cursor(ctx)
 	if err != nil {

@@ -130,6 +130,11 @@ func (l *Ledger) write(ctx context.Context, entries ...Entry) error {
 		}
 		items = append(items, &item{data, make(chan error, 1)})
 	}
+	return l.put(ctx, items)
+}
+
+// put hands items to the writer, and waits until they are on disk.
+func (l *Ledger) put(ctx context.Context, items []*item) error {
 	for _, i := range items {
 		select {
 		case <-l.closing:

@@ -18,6 +18,7 @@ import (
 
 // SQLite is the embedded Store.
 type SQLite struct {
+	file    string // how the database is opened
 	read    *sql.DB
 	wdb     *sql.DB
 	queue   chan *write
@@ -53,8 +54,8 @@ func Open(ctx context.Context, path string, observe func(time.Duration)) (*SQLit
 	if s.dec, err = zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxBlob), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true)); err != nil {
 		return nil, err
 	}
-	file := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + pragmas
-	if s.wdb, err = sql.Open("sqlite", file); err != nil {
+	s.file = "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + pragmas
+	if s.wdb, err = sql.Open("sqlite", s.file); err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
 	}
 	s.wdb.SetMaxOpenConns(1)
@@ -67,13 +68,38 @@ func Open(ctx context.Context, path string, observe func(time.Duration)) (*SQLit
 		_ = s.wdb.Close()
 		return nil, err
 	}
-	if s.read, err = sql.Open("sqlite", file+"&_pragma=query_only(1)"); err != nil {
+	if s.read, err = sql.Open("sqlite", s.file+"&_pragma=query_only(1)"); err != nil {
 		_ = s.wdb.Close()
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
 	}
 	s.read.SetMaxOpenConns(4)
 	go s.loop(&txn{ctx: context.Background(), conn: conn, prep: map[string]*sql.Stmt{}})
 	return s, nil
+}
+
+// Snapshot writes a copy of the database as it is at one moment to a path where nothing is yet. Writes go on meanwhile.
+func (s *SQLite) Snapshot(ctx context.Context, path string) error {
+	db, err := sql.Open("sqlite", s.file)
+	if err != nil {
+		return fmt.Errorf("copy the database: %w", err)
+	}
+	defer db.Close() //nolint:errcheck // nothing was written through it
+	if _, err := db.ExecContext(ctx, `VACUUM INTO ?`, path); err != nil {
+		return fmt.Errorf("copy the database: %w", err)
+	}
+	return private(path)
+}
+
+// Check looks for damage in the whole file.
+func (s *SQLite) Check(ctx context.Context) error {
+	var answer string
+	if err := s.read.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&answer); err != nil {
+		return fmt.Errorf("check the database: %w", err)
+	}
+	if answer != "ok" {
+		return fmt.Errorf("the database is damaged: %s", answer)
+	}
+	return nil
 }
 
 // private makes the database a file that only its owner can read, before SQLite makes it for everyone; its other files follow it.

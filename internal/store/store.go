@@ -231,6 +231,9 @@ type Store interface {
 	// ActsAfter returns acts after an ID, oldest first.
 	ActsAfter(ctx context.Context, after int64, limit int) ([]Act, error)
 
+	// Snapshot writes a copy of the database as it is at one moment.
+	Snapshot(ctx context.Context, path string) error
+
 	// SealedAfter and Reseal go through all secrets, when the key-encryption key changes.
 	SealedAfter(ctx context.Context, place, key string, limit int) ([]Sealed, error)
 	Reseal(ctx context.Context, old []Sealed, data [][]byte) (changed int, err error)

@@ -65,6 +65,14 @@ func (t *txn) stmt(query string) (*sql.Stmt, error) {
 	return st, nil
 }
 
+// close gives the connection back, so that the database can be closed: the last one to close it brings its log into the file.
+func (t *txn) close() {
+	for _, st := range t.prep {
+		_ = st.Close()
+	}
+	_ = t.conn.Close()
+}
+
 // write hands w to the writer and waits until it is committed. When ctx ends first the write may still happen: its caller knows no more
 // than after a lost answer.
 func (s *SQLite) write(ctx context.Context, clean bool, run func(tx *txn) error) error {
@@ -91,6 +99,7 @@ func (s *SQLite) write(ctx context.Context, clean bool, run func(tx *txn) error)
 // loop is the only goroutine that writes.
 func (s *SQLite) loop(t *txn) {
 	defer close(s.stopped)
+	defer t.close()
 	var last time.Time // start of the last transaction
 	crowd := false     // it had more than one write: a single writer never waits
 	for {
