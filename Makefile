@@ -1,7 +1,7 @@
 # Touchstone. Every target installs what it needs (Debian 12) and says so; see scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build images test race lint bench fuzz e2e-vm e2e-cluster clean
+.PHONY: help demo build images test race lint bench fuzz e2e-vm e2e-cluster e2e-images clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ e2e-vm: ## boot virtual machines with Secure Boot and a TPM, and judge them
 
 e2e-cluster: ## a real Kubernetes with workers that have a TPM each, and the scenarios on it (RUN=TestS1, E2E_KEEP=1: keep it)
 	@CGO_ENABLED=0 scripts/go test -count=1 -v -p 1 -timeout 90m -tags cluster -run '$(or $(RUN),.)' ./test/cluster
+
+e2e-images: ## encrypted images with Debian's containerd: a trusted worker decrypts and runs, others are told why not (CONTAINERD=program: another one)
+	@CGO_ENABLED=0 scripts/go test -count=1 -v -timeout 10m -tags images ./test/images
 
 clean: ## remove bin/ and .cache/
 	@rm -rf bin .cache

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -39,17 +40,38 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		linger()
 		os.Exit(1)
 	}
+}
+
+// lingerTime is how long standard output outlives a decoder that failed.
+const lingerTime = 300 * time.Millisecond
+
+// linger lets a child hold standard output open for a moment after this process has ended. containerd reads the layer until its end and then looks whether
+// the decoder failed; when the end comes with the exit, the layer's digest may be found wrong before the reason is known, and nobody is told the reason.
+func linger() {
+	self, err := os.Executable()
+	if err != nil {
+		return
+	}
+	cmd := exec.Command(self, "-linger") //nolint:noctx // it outlives this process
+	cmd.Stdout = os.Stdout
+	_ = cmd.Start() // without it the reason is lost sometimes
 }
 
 func run(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("ctd-decoder", flag.ContinueOnError)
 	socket := f.String("socket", "", "socket of the key provider (default: the one in $"+envConfig+", else "+keyprovider.DefaultSocket+")")
 	f.String("decryption-keys-path", "", "not used: keys come from AIAS")
+	wait := f.Bool("linger", false, "hold standard output for a moment: what a decoder that failed starts")
 	show := f.Bool("version", false, "print the version")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	if *wait {
+		time.Sleep(lingerTime)
+		return nil
 	}
 	if *show {
 		fmt.Println("ctd-decoder " + version.String())

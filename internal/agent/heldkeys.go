@@ -33,6 +33,7 @@ type heldKeys struct {
 	path   string
 	images imageStore // nil: none is configured
 	log    *slog.Logger
+	forget func(id string) // a key that may still be in memory; nil: none is
 
 	mu     sync.Mutex
 	layers map[string][]string // digests unpacked, by the ID of the key
@@ -113,6 +114,11 @@ func (h *heldKeys) purge(ctx context.Context, link Link, ids []string) error {
 		answer, err := link.LostKeys(ctx, part)
 		if err != nil {
 			return err
+		}
+		for _, l := range answer {
+			if h.forget != nil {
+				h.forget(l.ID)
+			}
 		}
 		h.mu.Lock()
 		for _, l := range answer {

@@ -56,7 +56,16 @@ type openKey struct {
 }
 
 func newImageKeys(log *slog.Logger, ask func(), now func() time.Time, held *heldKeys) *imageKeys {
-	return &imageKeys{log: log, ask: ask, now: now, held: held, next: make(chan struct{}), keys: map[string]openKey{}}
+	k := &imageKeys{log: log, ask: ask, now: now, held: held, next: make(chan struct{}), keys: map[string]openKey{}}
+	held.forget = k.forget
+	return k
+}
+
+// forget drops a key from memory before its time is over: AIAS would not give it any more.
+func (k *imageKeys) forget(id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.keys, id)
 }
 
 // enter says what the agent works with; leave that it does not any more.

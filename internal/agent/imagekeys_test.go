@@ -274,6 +274,11 @@ func TestHeldKeys(t *testing.T) {
 		w.store.fail = nil
 		w.store.mu.Unlock()
 	}
+	w.images.mu.Lock()
+	if _, open := w.images.keys[w.id]; open {
+		t.Error("a key is in memory that AIAS would not give any more")
+	}
+	w.images.mu.Unlock()
 	deadline := time.Now().Add(5 * time.Second)
 	for {
 		after, err := openHeldKeys(w.cfg.StateDir, nil, w.log)

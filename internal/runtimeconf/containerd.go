@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,8 +42,15 @@ func (v Version) atLeast(major, minor int) bool {
 	return v.Major > major || v.Major == major && v.Minor >= minor
 }
 
-// layers are the kinds of layers that can be encrypted: the end of the processor's name, and of the media type.
-var layers = []struct{ name, suffix string }{{"tar", ""}, {"tar.gzip", "+gzip"}, {"tar.zstd", "+zstd"}}
+// suffixes are the ends of the media types of layers that can be encrypted.
+var suffixes = []string{"", "+gzip", "+zstd"}
+
+// processors are the stream processors. containerd tells only these two, by name, which layer they have; so the second takes both compressed kinds. What it
+// returns is called gzip for both, and containerd finds out by itself how it is compressed.
+var processors = []struct {
+	name, returns string
+	accepts       []string
+}{{"tar", "", []string{""}}, {"tar.gzip", "+gzip", []string{"+gzip", "+zstd"}}}
 
 const (
 	layerType     = "application/vnd.oci.image.layer.v1.tar"
@@ -58,9 +66,13 @@ func Containerd(v Version, decoder, keyProviderFile string) []byte {
 		version = 3
 	}
 	fmt.Fprintf(&b, "# Written by `trust-agent image-provider install`: encrypted images.\nversion = %d\n", version)
-	for _, l := range layers {
-		fmt.Fprintf(&b, "\n[stream_processors.%q]\n  accepts = [%q]\n  returns = %q\n  path = %q\n  args = []\n  env = [%q]\n",
-			processorName+l.name, layerType+l.suffix+encryptedEnd, layerType+l.suffix, decoder, envConfig+"="+keyProviderFile)
+	for _, p := range processors {
+		var accepts []string
+		for _, suffix := range p.accepts {
+			accepts = append(accepts, strconv.Quote(layerType+suffix+encryptedEnd))
+		}
+		fmt.Fprintf(&b, "\n[stream_processors.%q]\n  accepts = [%s]\n  returns = %q\n  path = %q\n  args = []\n  env = [%q]\n",
+			processorName+p.name, strings.Join(accepts, ", "), layerType+p.returns, decoder, envConfig+"="+keyProviderFile)
 	}
 	if v.atLeast(2, 1) {
 		b.WriteString("\n# The transfer service, by which containerd pulls images since 2.1, does not decrypt.\n[plugins.'io.containerd.cri.v1.images']\n  use_local_image_pull = true\n")
@@ -127,8 +139,12 @@ func CheckContainerd(v Version, dump []byte, h Host) ([]string, error) {
 	if !v.atLeast(1, 5) {
 		add("containerd %d.%d does not decrypt in CRI: use 1.6 or later", v.Major, v.Minor)
 	}
-	for _, l := range layers {
-		problems = append(problems, c.processor(l.suffix, h)...)
+	for _, suffix := range suffixes {
+		for _, problem := range c.processor(suffix, h) {
+			if !slices.Contains(problems, problem) {
+				problems = append(problems, problem)
+			}
+		}
 	}
 	p := c.Plugins.Old
 	if v.Major >= 2 {
@@ -147,12 +163,15 @@ func CheckContainerd(v Version, dump []byte, h Host) ([]string, error) {
 func (c *config) processor(suffix string, h Host) []string {
 	kind := layerType + suffix + encryptedEnd
 	for name, p := range c.Processors {
-		if len(p.Accepts) == 0 || p.Accepts[0] != kind {
+		if !slices.Contains(p.Accepts, kind) {
 			continue
 		}
+		if name != processorName+"tar" && name != processorName+"tar.gzip" {
+			return []string{fmt.Sprintf("stream processor %s accepts %s, but containerd tells only %star and %star.gzip which layer they have", name, kind, processorName, processorName)}
+		}
 		var problems []string
-		if want := layerType + suffix; p.Returns != want {
-			problems = append(problems, fmt.Sprintf("stream processor %s returns %q, want %q", name, p.Returns, want))
+		if compressed := suffix != ""; strings.HasPrefix(p.Returns, layerType+"+") != compressed || !strings.HasPrefix(p.Returns, layerType) {
+			problems = append(problems, fmt.Sprintf("stream processor %s returns %q for %s", name, p.Returns, kind))
 		}
 		if err := h.Look(p.Path); err != nil {
 			problems = append(problems, fmt.Sprintf("stream processor %s: its program %s is not there: %v", name, p.Path, err))

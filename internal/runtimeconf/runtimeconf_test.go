@@ -135,6 +135,7 @@ func TestTraps(t *testing.T) {
 		"the trust agent serves at":    {good, Version{2, 1}, other},
 		"ocicrypt_keyprovider.conf: f": {good, Version{2, 1}, missing},
 		"does not set":                 {without(envConfig, "OTHER"), Version{2, 1}, host(i.Root)},
+		"tells only":                   {without("v1.tar.gzip\"", "v1.tar.other\""), Version{2, 1}, host(i.Root)},
 		"returns":                      {without("returns = \"application/vnd.oci.image.layer.v1.tar+gzip\"", "returns = \"x\""), Version{2, 1}, host(i.Root)},
 		"use 1.6 or later":             {good, Version{1, 4}, host(i.Root)},
 	} {

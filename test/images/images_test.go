@@ -1,0 +1,203 @@
+//go:build images
+
+package images
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
+
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+// layer is a layer of known digest unpacked.
+type layer struct {
+	v1.Layer
+	diff v1.Hash
+}
+
+func (l layer) DiffID() (v1.Hash, error) { return l.diff, nil }
+
+func tarOf(t *testing.T, files map[string][]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "bin/", Mode: 0o755}))
+	for name, content := range files {
+		must(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content))}))
+		_, err := w.Write(content)
+		must(t, err)
+	}
+	must(t, w.Close())
+	return b.Bytes()
+}
+
+func packed(t *testing.T, plain []byte, kind types.MediaType) v1.Layer {
+	t.Helper()
+	diff, _, err := v1.SHA256(bytes.NewReader(plain))
+	must(t, err)
+	out := plain
+	switch {
+	case strings.HasSuffix(string(kind), "gzip"):
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		_, err := w.Write(plain)
+		must(t, err)
+		must(t, w.Close())
+		out = b.Bytes()
+	case strings.HasSuffix(string(kind), "zstd"):
+		w, err := zstd.NewWriter(nil)
+		must(t, err)
+		out = w.EncodeAll(plain, nil)
+	}
+	return layer{static.NewLayer(out, kind), diff}
+}
+
+// push makes an image with busybox in a layer of each kind's own, and a secret in the last, and puts it into the registry.
+func (w *world) push(image, secret string, entry []string, kinds ...types.MediaType) {
+	w.t.Helper()
+	busybox, err := os.ReadFile("/bin/busybox")
+	must(w.t, err)
+	var adds []mutate.Addendum
+	for i, kind := range kinds {
+		files := map[string][]byte{fmt.Sprintf("file-%d", i): []byte(secret)}
+		if i == 0 {
+			files["bin/busybox"] = busybox
+		}
+		adds = append(adds, mutate.Addendum{Layer: packed(w.t, tarOf(w.t, files), kind), MediaType: kind})
+	}
+	img, err := mutate.Append(mutate.MediaType(mutate.ConfigMediaType(empty.Image, types.OCIConfigJSON), types.OCIManifestSchema1), adds...)
+	must(w.t, err)
+	file, err := img.ConfigFile()
+	must(w.t, err)
+	file = file.DeepCopy()
+	file.OS, file.Architecture, file.Config = "linux", runtime.GOARCH, v1.Config{Entrypoint: entry}
+	img, err = mutate.ConfigFile(img, file)
+	must(w.t, err)
+	ref, err := name.ParseReference(w.registry+"/"+image, name.Insecure)
+	must(w.t, err)
+	must(w.t, remote.Write(ref, img))
+}
+
+func wants(t *testing.T, what string, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("%s: no error, want %q", what, words)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%s: got %v, want %q", what, err, word)
+		}
+	}
+	t.Logf("%s: %v", what, err)
+}
+
+// TestImages: a trusted worker pulls, decrypts and runs; one without the tag, of another class, revoked or fallen does not, and the runtime says why; what
+// was decrypted goes with the trust.
+func TestImages(t *testing.T) {
+	w := newWorld(t)
+	w.push("pause:1", "", []string{"/bin/busybox", "sleep", "999999"}, types.OCILayer)
+	w.push("app:1", "the secret of app", nil, types.OCILayer, types.OCIUncompressedLayer, types.OCILayerZStd)
+	w.push("tagged:1", "the secret of tagged", nil, types.OCILayer)
+	must(t, w.cri.pull(w.registry+"/pause:1"))
+	w.class("lax", `{"softwareTPM":"Allow"}`)
+	w.class("regulated", `{"softwareTPM":"Allow","tags":{"country":["de"]}}`)
+	w.class("hardware", `{}`)
+	app, appKey := w.encrypt("app:1", "app-encrypted:1", "lax")
+	tagged, _ := w.encrypt("tagged:1", "tagged-encrypted:1", "regulated")
+	hardware, _ := w.encrypt("tagged:1", "hardware-encrypted:1", "hardware")
+
+	wants(t, "without the tag", w.cri.pull(tagged), "trust class regulated", node, "tag country is not proven, want de")
+	wants(t, "with a TPM that is a program", w.cri.pull(hardware), "its TPM is a program")
+	if a := w.attested(); !a.Trusted {
+		t.Fatalf("the worker is not trusted: %+v", a.Levels)
+	}
+	start, releases := time.Now(), w.releases()
+	must(t, w.cri.pull(app))
+	t.Logf("pulled and decrypted three layers in %s", time.Since(start).Round(time.Millisecond))
+	if n := w.releases() - releases; n != 1 {
+		t.Errorf("three layers: %d releases, want one", n)
+	}
+	out, err := w.run(app, "/bin/busybox", "cat", "/file-2")
+	if err != nil || !strings.Contains(out, "the secret of app") {
+		t.Fatalf("run: %q, %v", out, err)
+	}
+	w.touchstone("tag", "set", node, "country=de", "--wait", "30s")
+	w.attested()
+	must(t, w.cri.pull(tagged))
+
+	// A key is revoked: the image goes, and does not come back.
+	w.touchstone("image", "key", "revoke", appKey)
+	w.gone(app)
+	wants(t, "revoked", w.cri.pull(app), "is revoked")
+	w.touchstone("image", "key", "restore", appKey)
+	w.attested()
+	must(t, w.cri.pull(app))
+
+	// The agent is away: the wait ends, and the event says so. Another secret, so that nothing of the image lies unpacked.
+	w.stop()
+	w.push("other:1", "another secret", nil, types.OCILayer)
+	other, _ := w.encrypt("other:1", "other-encrypted:1", "lax")
+	wants(t, "without agent", w.cri.pull(other), "does trust-agent run")
+
+	// The worker boots with another command line: its images go, and none comes.
+	w.boot("cmdline")
+	w.cfg.TPM = w.worker.Address()
+	w.runAgent()
+	if a := w.attested(); a.Trusted {
+		t.Fatal("the worker is trusted after a bad boot")
+	}
+	w.gone(app)
+	w.gone(tagged)
+	wants(t, "fallen", w.cri.pull(app), "level 4 is fail")
+	if !w.cri.has(w.registry + "/pause:1") {
+		t.Error("an image that was never encrypted is gone, too")
+	}
+}
+
+// gone waits until the agent has removed an image.
+func (w *world) gone(image string) {
+	w.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for w.cri.has(image) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("%s is still in the store", image)
+		}
+		w.attested()
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// releases counts the keys that AIAS gave.
+func (w *world) releases() int {
+	w.t.Helper()
+	r := httptest.NewRecorder()
+	w.server.Handler().ServeHTTP(r, httptest.NewRequest(http.MethodGet, protocol.PathMetrics, nil))
+	text := r.Body.String()
+	var n float64
+	for _, line := range strings.Split(text, "\n") {
+		if rest, ok := strings.CutPrefix(line, `aias_image_keys_total{outcome="released"} `); ok {
+			_, err := fmt.Sscan(rest, &n)
+			must(w.t, err)
+		}
+	}
+	return int(n)
+}
