@@ -122,6 +122,7 @@ func TestAmbiguous(t *testing.T) {
 	plain := fmt.Sprintf(`{"mediaType":%q,"digest":"sha256:%064d","size":1}`, imagetest.PlainLayer, 0)
 	for _, c := range []struct{ name, body, words string }{
 		{"plain words", `{"schemaVersion":2,"layers":[` + good + `]}`, ""},
+		{"a plain layer with a key", `{"schemaVersion":2,"layers":[` + strings.Replace(good, "+encrypted", "", 1) + `]}`, "layer 1 of manifest"},
 		{"layers twice", `{"schemaVersion":2,"layers":[` + plain + `],"layers":[` + good + `]}`, "ambiguous: a name is there twice"},
 		{"layers in another case", `{"schemaVersion":2,"Layers":[` + plain + `],"layers":[` + good + `]}`, "ambiguous: a name is there twice"},
 		{"type twice", `{"schemaVersion":2,"layers":[` + strings.Replace(good, `{`, `{"mediaType":"x",`, 1) + `]}`, "a name is there twice"},

@@ -2,6 +2,7 @@ package images
 
 import (
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -130,6 +131,9 @@ func TestHostileRegistry(t *testing.T) {
 		{"token service at the cloud's address", challenge("https://169.254.169.254/token"), "169.254.169.254"},
 		{"token service at this machine", challenge(strings.Replace(other.URL, "http:", "https:", 1)), "private"},
 		{"error text", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "secret words", http.StatusTeapot) }, "it answered 418"},
+		{"another manifest than the one asked for", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"schemaVersion":2,"layers":[{"mediaType":%q,"annotations":{%q:""}}]}`, imagetest.EncryptedLayer, wrappedKey+"jwe")
+		}, "other bytes than those of sha256:aaaa"},
 		{"silence", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "it did not answer in time"},
 		{"endless headers", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X", strings.Repeat("x", 2*maxHeader))

@@ -21,7 +21,7 @@ import (
 // Limits of what a registry answers.
 const (
 	maxManifest  = 1 << 20 // bytes
-	maxParts     = 20_000  // commas in a manifest: what it takes in memory is many times its size
+	maxParts     = 8_000   // commas in a manifest: what it takes in memory is many times its size, here up to 10 MiB
 	maxRedirects = 4
 )
 

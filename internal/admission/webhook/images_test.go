@@ -3,6 +3,7 @@ package webhook
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -17,7 +18,10 @@ import (
 func TestImages(t *testing.T) {
 	w := newWorld(t)
 	r := imagetest.New(t, private)
-	checker, err := images.New(images.Options{Insecure: []string{r.Host}})
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(silent.Close)
+	silence := strings.TrimPrefix(silent.URL, "http://")
+	checker, err := images.New(images.Options{Insecure: []string{r.Host, silence}})
 	w.must(err)
 	stop := w.run(Options{Images: checker, PullSecrets: true})
 	defer stop()
@@ -25,7 +29,7 @@ func TestImages(t *testing.T) {
 	class := func(name string, keys []string, encryption string) {
 		w.class(name, func(s *v1alpha1.TrustClassSpec) {
 			s.Network.Isolation = v1alpha1.None
-			s.Images.SignedBy, s.Images.Encryption = keys, encryption
+			s.Images.SignedBy, s.Images.Encryption, s.EphemeralContainers = keys, encryption, v1alpha1.Allow
 		})
 	}
 	class("signed", []string{otherKey, r.Key}, v1alpha1.Any)
@@ -62,6 +66,7 @@ func TestImages(t *testing.T) {
 		{"signed, not encrypted", "encrypted", "pull", []string{plain}, "is not encrypted"},
 		{"tag", "signed", "pull", []string{r.Host + "/app:latest"}, "must be named by its digest"},
 		{"a registry that nobody named", "signed", "", []string{strings.Replace(plain, r.Host, "169.254.169.254", 1)}, "is not one that is asked"},
+		{"a registry that does not answer", "signed", "pull", []string{strings.Replace(plain, r.Host, silence, 1)}, "registry " + silence + ": it did not answer in time"},
 		{"no secret", "signed", "", []string{unsigned}, "it answered 401"},
 		{"secret without credentials", "signed", "broken", []string{unsigned}, "imagePullSecrets: broken"},
 	} {
@@ -69,6 +74,19 @@ func TestImages(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
+	t.Run("ephemeral container", func(t *testing.T) {
+		p := pod("pay", "signed", plain)
+		p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "pull"}}
+		w.must(w.Create(ctx, p))
+		for image, want := range map[string]string{unsigned: "it is not signed", plain: ""} {
+			q := p.DeepCopy()
+			q.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug", Image: image}}}
+			err := w.SubResource("ephemeralcontainers").Update(ctx, q)
+			if want == "" && err != nil || want != "" && refusedWith(err, want) != nil {
+				t.Errorf("image %s: %v, want %q", image, err, want)
+			}
+		}
+	})
 	p := pod("pay", "signed", plain)
 	p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "pull"}}
 	p.Spec.InitContainers = []corev1.Container{{Name: "init", Image: unsigned}}
