@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -78,7 +79,11 @@ func (t *fakeTPM) Quote(nonce []byte, bank tpm.Alg, pcrs tpm.PCRSet) (evidence.Q
 	}
 	t.quotes++
 	msg, sig := t.soft.Quote(nonce, []*tpm.Bank{t.bank}, []tpm.Selection{{Alg: bank, PCRs: pcrs}}, softtpm.Clock{ResetCount: t.reset, Safe: true})
-	return evidence.Quote{Message: msg, Signature: sig}, nil
+	values := map[int][]byte{}
+	for _, n := range pcrs.Indices() {
+		values[n] = bytes.Clone(t.bank.Values[n])
+	}
+	return evidence.Quote{Message: msg, Signature: sig, PCRs: []evidence.PCRBank{{Alg: bank, Values: values}}}, nil
 }
 
 func (t *fakeTPM) StoreTag(index uint32, record, _ []byte) error {
@@ -136,6 +141,18 @@ func (k *boundKey) ECDH(peer *ecdh.PublicKey) ([]byte, error) {
 		return nil, device.ErrStateChanged
 	}
 	return k.PrivateKey.ECDH(peer)
+}
+
+func (t *fakeTPM) Measure(pcr int, data []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fail != nil {
+		return t.fail
+	}
+	event := sha256.Sum256(data)
+	sum := sha256.Sum256(append(bytes.Clone(t.bank.Values[pcr]), event[:]...))
+	t.bank.Values[pcr] = sum[:]
+	return nil
 }
 
 func (t *fakeTPM) Close() error { t.closed++; return nil }

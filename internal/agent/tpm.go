@@ -35,6 +35,8 @@ type TPM interface {
 	// ImageKey returns a key that decrypts image keys inside the TPM while PCRs of a bank are as they are now, certified by the attestation key over
 	// qualifying data. Its exchange fails with device.ErrStateChanged once they are not.
 	ImageKey(bank tpm.Alg, pcrs tpm.PCRSet, qualifying []byte) (*ImageKey, error)
+	// Measure extends a PCR with the hash of data, in each active bank.
+	Measure(pcr int, data []byte) error
 	// Close gives the TPM back.
 	Close() error
 }

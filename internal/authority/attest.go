@@ -191,7 +191,7 @@ func (a *Authority) conclude(ctx context.Context, n *node, snap *Snapshot, st st
 	}
 	n.verdict = out.Verdict
 	if c := out.Checkpoint; out.Authentic && c != nil {
-		a.disks.Attested(ctx, nbde.Attestation{Node: n.name, Source: st.from, ResetCount: c.ResetCount})
+		a.disks.Attested(ctx, nbde.Attestation{Node: n.name, Source: st.from, ResetCount: c.ResetCount, Latch: out.Latch})
 	}
 	if a.snapshot.Load() != snap {
 		a.askRejudge() // the policy changed meanwhile, and who goes through the nodes may have passed this one
@@ -199,6 +199,7 @@ func (a *Authority) conclude(ctx context.Context, n *node, snap *Snapshot, st st
 	a.metrics.attestations.WithLabelValues(s.trust).Inc()
 	return &protocol.Attestation{
 		Trusted: out.Verdict.Trusted, Levels: s.levels, Result: signed, Expires: s.expires, Next: a.challenge(n, true),
+		Disks: a.disksNow(ctx, n, out.Verdict, st.from),
 	}, nil
 }
 

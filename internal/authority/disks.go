@@ -15,6 +15,7 @@ import (
 	"touchstone.dev/touchstone/internal/escrow"
 	"touchstone.dev/touchstone/internal/ledger"
 	"touchstone.dev/touchstone/internal/nbde"
+	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/release"
 	"touchstone.dev/touchstone/internal/store"
 )
@@ -109,6 +110,41 @@ func (a *Authority) diskStanding(ctx context.Context, name string, last bool) (r
 		s.Tags = t.tags
 	}
 	return s, nil
+}
+
+// disksNow tells a node that just attested whether its disks would open, for who sits before a machine that does not come up.
+func (a *Authority) disksNow(ctx context.Context, n *node, v *appraisal.Verdict, from netip.Addr) *protocol.DiskAnswer {
+	asked, missing, err := a.disks.Would(ctx, n.name, from)
+	switch {
+	case err != nil:
+		a.log.Error("whether the disks of a node would open cannot be told", "node", n.name, "err", err)
+		return nil
+	case !asked:
+		return nil
+	}
+	out := &protocol.DiskAnswer{Open: len(missing) == 0, Missing: missing}
+	for i := range v.Levels {
+		if l := &v.Levels[i]; !out.Open && (l.Status == appraisal.Fail || l.Status == appraisal.Unknown) {
+			out.Findings = append(out.Findings, findings(l)...)
+		}
+	}
+	return out
+}
+
+// maxFindings bounds what is shown of a level on the console of a machine.
+const maxFindings = 3
+
+// findings are those that cost a level its trust, the worst first.
+func findings(l *appraisal.Level) []protocol.DiskFinding {
+	var out []protocol.DiskFinding
+	for _, status := range []appraisal.Status{appraisal.Fail, appraisal.Unknown} {
+		for i := range l.Findings {
+			if f := &l.Findings[i]; f.Status == status && len(out) < maxFindings {
+				out = append(out, protocol.DiskFinding{Level: l.Level, Rule: f.Rule, Message: short(f.Message), Remedy: short(f.Remedy)})
+			}
+		}
+	}
+	return out
 }
 
 func ignoreNotFound(err error) error {

@@ -77,7 +77,8 @@ func (j *judge) Appraise(doc *evidence.Document, exp verifier.Expectation) (*ver
 			why = "unknown program " + word
 		}
 	}
-	return &verifier.Outcome{Verdict: j.verdict(why), Authentic: true, Snapshot: j.id, Checkpoint: &verifier.Checkpoint{
+	latch := tpm.Latch(tpm.AlgSHA256, doc.Quotes[0].PCRs[0].Values[tpm.LatchPCR])
+	return &verifier.Outcome{Verdict: j.verdict(why), Authentic: true, Snapshot: j.id, Latch: latch, Checkpoint: &verifier.Checkpoint{
 		Snapshot: j.id, Clock: q.Clock, ResetCount: q.ResetCount, RestartCount: q.RestartCount, LogDigest: log, FactsDigest: facts,
 		IMAOffset: doc.IMAOffset + uint64(len(doc.IMA)), State: []byte(why),
 	}}, nil

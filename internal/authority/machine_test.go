@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -28,6 +29,7 @@ type machine struct {
 	http  *http.Client
 	cert  string
 	next  protocol.Challenge
+	latch []byte // in tpm.LatchPCR
 }
 
 func (w *world) machine(name string) *machine {
@@ -35,6 +37,7 @@ func (w *world) machine(name string) *machine {
 	m := &machine{
 		w: w, name: name, tpm: softtpm.New([]byte(name)), clock: softtpm.Clock{Clock: 100, ResetCount: 3, Safe: true},
 		list: []byte("boot_aggregate;"), log: []byte("firmware log"), facts: map[string][]byte{"lockdown": []byte("integrity")}, http: w.client(),
+		latch: make([]byte, sha256.Size),
 	}
 	cert, err := m.tpm.EKCertificate(w.maker)
 	if err != nil {
@@ -115,11 +118,17 @@ func (m *machine) document(c protocol.Challenge) *evidence.Document {
 	m.clock.Clock++
 	bank := &tpm.Bank{Alg: tpm.AlgSHA256}
 	values := map[int][]byte{}
-	for _, i := range []int{0, 7, 10} {
-		bank.Values[i] = sha([]byte{byte(i)})
+	pcrs := tpm.PCRs(0, 7, 10)
+	for _, s := range c.Quote {
+		pcrs |= tpm.PCRs(s.PCRs...)
+	}
+	for _, i := range pcrs.Indices() {
+		if bank.Values[i] = sha([]byte{byte(i)}); i == tpm.LatchPCR {
+			bank.Values[i] = m.latch
+		}
 		values[i] = bank.Values[i]
 	}
-	msg, sig := m.tpm.Quote(c.Nonce, []*tpm.Bank{bank}, []tpm.Selection{{Alg: tpm.AlgSHA256, PCRs: tpm.PCRs(0, 7, 10)}}, m.clock)
+	msg, sig := m.tpm.Quote(c.Nonce, []*tpm.Bank{bank}, []tpm.Selection{{Alg: tpm.AlgSHA256, PCRs: pcrs}}, m.clock)
 	d := &evidence.Document{
 		Version: evidence.Version, Node: m.name, Nonce: c.Nonce, IMA: m.list, EventLog: m.log, Facts: m.facts,
 		Quotes: []evidence.Quote{{Message: msg, Signature: sig, PCRs: []evidence.PCRBank{{Alg: tpm.AlgSHA256, Values: values}}}},

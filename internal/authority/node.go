@@ -198,6 +198,9 @@ func (a *Authority) challenge(n *node, resume bool) protocol.Challenge {
 	nonce, expires := a.challenges.issue(n.name, a.now(), n.watermark)
 	c := protocol.Challenge{Nonce: nonce, Expires: expires, Quote: s.selections, Interval: max(1, int(s.Interval/time.Second)),
 		AssetTag: n.tag.challenge()}
+	if a.disks.ByBoot(n.name) {
+		c.Quote = s.byBoot
+	}
 	if p := n.checkpoint; p != nil && resume {
 		c.EventLogDigest, c.FactsDigest = p.LogDigest, p.FactsDigest
 		c.IMAOffset, c.ResetCount, c.RestartCount = p.IMAOffset, p.ResetCount, p.RestartCount

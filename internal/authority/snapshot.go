@@ -39,6 +39,7 @@ type Snapshot struct {
 	Warnings   []string
 
 	selections []protocol.Selection
+	byBoot     []protocol.Selection // those, and tpm.LatchPCR
 	loaded     time.Time
 }
 
@@ -74,6 +75,7 @@ func (a *Authority) compile(policy []byte) (*Snapshot, error) {
 	}
 	for _, sel := range s.Appraiser.Selections() {
 		s.selections = append(s.selections, protocol.Selection{Bank: sel.Alg.String(), PCRs: sel.PCRs.Indices()})
+		s.byBoot = append(s.byBoot, protocol.Selection{Bank: sel.Alg.String(), PCRs: (sel.PCRs | tpm.PCRs(tpm.LatchPCR)).Indices()})
 	}
 	s.loaded = a.now()
 	return s, nil

@@ -54,11 +54,12 @@ type bindFlags struct {
 	uses           int
 	lease, boot    time.Duration
 	anySource      bool
+	ignoreLatch    bool
 }
 
 // policy is what the flags say. In mode node conditions are only asked when some are given.
 func (f *bindFlags) policy(given func(flag string) bool) (protocol.DiskPolicy, error) {
-	p := protocol.DiskPolicy{Mode: f.mode, Uses: f.uses, AnySource: f.anySource}
+	p := protocol.DiskPolicy{Mode: f.mode, Uses: f.uses, AnySource: f.anySource, IgnoreLatch: f.ignoreLatch}
 	for _, d := range []struct {
 		flag string
 		from time.Duration
@@ -138,6 +139,7 @@ func (a *App) diskBindCmd() *cobra.Command {
 	flags.DurationVar(&f.lease, "lease", 0, "how long after an attestation (default 2m)")
 	flags.DurationVar(&f.boot, "boot", 0, "how long after the first attestation of a boot (default 10m)")
 	flags.BoolVar(&f.anySource, "any-source", false, "also to another address than the one that attested: behind address translation")
+	flags.BoolVar(&f.ignoreLatch, "ignore-latch", false, "also after the trust agent closed the latch of this boot (PCR 15): data disks that open after the root disk")
 	return cmd
 }
 

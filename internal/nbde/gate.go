@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/release"
+	"touchstone.dev/touchstone/internal/tpm"
 )
 
 // Grant says by what a recovery is released.
@@ -100,6 +101,9 @@ func (r *Record) lease(from netip.Addr, now time.Time) (Grant, []string) {
 	if end := s.Began.Add(or(p.Boot, defaultBoot)); !binding && !now.Before(end) {
 		missing = append(missing, "the node has been up since "+stamp(s.Began)+": its disks are recovered while it boots")
 	}
+	if !binding && !p.IgnoreLatch && s.Latch != tpm.LatchOpen {
+		missing = append(missing, latchText(s.Latch))
+	}
 	if uses := r.uses(); !binding && s.Used >= uses {
 		missing = append(missing, fmt.Sprintf("the %d recoveries of this boot are used up", uses))
 	}
@@ -109,14 +113,19 @@ func (r *Record) lease(from netip.Addr, now time.Time) (Grant, []string) {
 	return GrantLease, missing
 }
 
-// attested notes that the node attested, in a boot that the reset counter of its TPM names, and reports whether a boot began with it.
-func (r *Record) attested(resetCount uint32, from netip.Addr, now time.Time) (began bool) {
+// attested notes that the node attested, in a boot that the reset counter of its TPM names, and reports whether that has to be written down.
+// What has to be written down is a boot that begins, and a latch that closes.
+func (r *Record) attested(e *Attestation, now time.Time) (write bool) {
 	s := &r.Session
-	if began = s.Began.IsZero() || s.ResetCount != resetCount; began {
-		*s = Session{ResetCount: resetCount, Began: now}
+	if write = s.Began.IsZero() || s.ResetCount != e.ResetCount; write {
+		*s = Session{ResetCount: e.ResetCount, Began: now, Latch: e.Latch}
 	}
-	s.Attested, s.Source = now, from
-	return began
+	s.Attested, s.Source = now, e.Source
+	if s.Latch == tpm.LatchClosed || s.Latch == e.Latch {
+		return write
+	}
+	s.Latch = e.Latch
+	return true
 }
 
 // used takes note of a release.
@@ -135,6 +144,20 @@ func (r *Record) uses() int {
 		return defaultUses
 	}
 	return r.Policy.Uses
+}
+
+// latchText says why a boot whose latch is not open gets no key.
+func latchText(l tpm.LatchState) string {
+	switch l {
+	case tpm.LatchClosed:
+		return "PCR 15 says that the disks of this boot are open already: only a reboot takes that back"
+	case tpm.LatchForeign:
+		return "PCR 15 was extended by something else than the trust agent, so that it cannot say whether the disks of this boot are open already (ignoreLatch)"
+	}
+	if l == "" {
+		l = tpm.LatchUnquoted
+	}
+	return "the quote does not say whether the disks of this boot are open already: PCR 15 is " + string(l)
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"touchstone.dev/touchstone/internal/release"
+	"touchstone.dev/touchstone/internal/tpm"
 )
 
 var (
@@ -35,7 +36,7 @@ func good(change ...func(*release.Node)) release.Node {
 // booting is a node of mode attested that attested a minute ago, in a boot that began then.
 func booting(change ...func(*Record)) *Record {
 	r := &Record{Node: "w", Policy: Policy{Mode: ModeAttested}}
-	r.attested(7, here, noon.Add(-time.Minute))
+	r.attested(&Attestation{ResetCount: 7, Source: here, Latch: tpm.LatchOpen}, noon.Add(-time.Minute))
 	for _, f := range change {
 		f(r)
 	}
@@ -133,17 +134,54 @@ func TestUses(t *testing.T) {
 		}
 		r.used(grant)
 	}
-	if began := r.attested(7, here, noon); began {
+	same := &Attestation{ResetCount: 7, Source: here, Latch: tpm.LatchOpen}
+	if write := r.attested(same, noon); write {
 		t.Error("attested() in the same boot: a boot began")
 	}
 	if _, missing := Decide(r, good(), here, noon); len(missing) == 0 {
 		t.Error("another attestation in the same boot gave new uses")
 	}
-	if began := r.attested(8, there, noon); !began {
+	if write := r.attested(&Attestation{ResetCount: 8, Source: there, Latch: tpm.LatchOpen}, noon); !write {
 		t.Error("attested() after a reset: no boot began")
 	}
 	if _, missing := Decide(r, good(), there, noon); len(missing) != 0 {
 		t.Errorf("after a boot: %q", missing)
+	}
+}
+
+// TestLatch: a boot whose latch is closed gets no key, whatever is said of it later; the next boot does.
+func TestLatch(t *testing.T) {
+	r := booting()
+	for _, step := range []struct {
+		reset   uint32
+		latch   tpm.LatchState
+		write   bool
+		missing string
+	}{
+		{7, tpm.LatchOpen, false, ""},
+		{7, tpm.LatchUnquoted, true, "PCR 15 is not quoted"},
+		{7, tpm.LatchForeign, true, "by something else"},
+		{7, tpm.LatchOpen, true, ""},
+		{7, tpm.LatchClosed, true, "open already"},
+		{7, tpm.LatchOpen, false, "open already"},
+		{8, tpm.LatchOpen, true, ""},
+		{9, "", true, "PCR 15 is not quoted"},
+	} {
+		if write := r.attested(&Attestation{ResetCount: step.reset, Source: here, Latch: step.latch}, noon); write != step.write {
+			t.Errorf("attested(%d, %s): to be written is %v, want %v", step.reset, step.latch, write, step.write)
+		}
+		_, missing := Decide(r, good(), here, noon)
+		if (len(missing) == 0) != (step.missing == "") || !strings.Contains(reasons(missing), step.missing) {
+			t.Errorf("after attested(%d, %s): got %q, want %q", step.reset, step.latch, missing, step.missing)
+		}
+	}
+	r.Policy.IgnoreLatch = true
+	if _, missing := Decide(r, good(), here, noon); len(missing) > 0 {
+		t.Errorf("latch ignored: got %q", missing)
+	}
+	r.Policy.IgnoreLatch, r.BindUntil = false, noon.Add(time.Second)
+	if grant, missing := Decide(r, good(), here, noon); len(missing) > 0 || grant != GrantBinding {
+		t.Errorf("while binding: got %q, %q", grant, missing)
 	}
 }
 
@@ -172,7 +210,7 @@ func TestPolicyValidate(t *testing.T) {
 	for name, p := range map[string]Policy{
 		"no mode": {}, "other mode": {Mode: "open"}, "uses": {Mode: ModeAttested, Uses: MaxUses + 1}, "negative": {Mode: ModeAttested, Uses: -1},
 		"lease": {Mode: ModeAttested, Lease: release.Duration(2 * MaxLease)}, "negative boot": {Mode: ModeAttested, Boot: -1},
-		"conditions": {Mode: ModeNode, Conditions: &release.Conditions{Levels: []int32{6}}}, "lease of mode node": {Mode: ModeNode, Lease: 1},
+		"conditions": {Mode: ModeNode, Conditions: &release.Conditions{Levels: []int32{6}}}, "lease of mode node": {Mode: ModeNode, Lease: 1}, "latch of mode node": {Mode: ModeNode, IgnoreLatch: true},
 	} {
 		if err := p.Validate(); err == nil {
 			t.Errorf("Validate(%s): got no error", name)

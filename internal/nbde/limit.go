@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"touchstone.dev/touchstone/internal/tpm"
 )
 
 // Attestation is what a Service is told of each one that was authentic.
@@ -13,6 +15,7 @@ type Attestation struct {
 	Node       string
 	Source     netip.Addr
 	ResetCount uint32
+	Latch      tpm.LatchState // of this boot, as quoted
 }
 
 // Limits bound recoveries a second, of one node prefix and of one address that uses shared keys, and how many may come at once.

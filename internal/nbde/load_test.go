@@ -18,6 +18,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/ledger"
 	"touchstone.dev/touchstone/internal/release"
+	"touchstone.dev/touchstone/internal/tpm"
 )
 
 // rack is a Service with nodes that all attested a moment ago, over a real database, a real ledger, and a real connection for each request.
@@ -49,7 +50,7 @@ func newRack(t testing.TB, nodes int) *rack {
 		name := fmt.Sprintf("node-%d", i)
 		r.nodes[name] = good()
 		r.bind(name, Policy{Mode: ModeAttested, Uses: MaxUses, Conditions: &release.Conditions{Tags: map[string][]string{"site": {"muc"}}}})
-		r.Attested(ctx, Attestation{Node: name, Source: loopback, ResetCount: 1})
+		r.Attested(ctx, Attestation{Node: name, Source: loopback, ResetCount: 1, Latch: tpm.LatchOpen})
 		r.paths = append(r.paths, "/n/"+name+"/rec/"+r.newest(name).Thumbprint)
 	}
 	l := listen(t, "127.0.0.1:0")
@@ -115,7 +116,7 @@ func TestPowerCut(t *testing.T) {
 	r := newRack(t, 300)
 	r.restart()
 	for name := range r.nodes {
-		r.Attested(context.Background(), Attestation{Node: name, Source: netip.MustParseAddr("127.0.0.1"), ResetCount: 2})
+		r.Attested(context.Background(), Attestation{Node: name, Source: netip.MustParseAddr("127.0.0.1"), ResetCount: 2, Latch: tpm.LatchOpen})
 	}
 	cold := r.powerCut(t)
 	warm := r.powerCut(t)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/release"
+	"touchstone.dev/touchstone/internal/tpm"
 )
 
 // Mode says what recovery for a node hangs on.
@@ -48,6 +49,8 @@ type Policy struct {
 	Boot  release.Duration `json:"boot,omitempty"`
 	// AnySource lets recoveries come from another address than the attestation, for nodes behind address translation.
 	AnySource bool `json:"anySource,omitempty"`
+	// IgnoreLatch releases also after the TPM said that the disks of this boot are open: for data disks that open after the root disk.
+	IgnoreLatch bool `json:"ignoreLatch,omitempty"`
 }
 
 // Validate says what cannot be meant.
@@ -66,8 +69,8 @@ func (p *Policy) Validate() error {
 			return fmt.Errorf("%s %s: want at most %s", d.name, time.Duration(d.d), MaxLease)
 		}
 	}
-	if p.Mode == ModeNode && (p.Uses != 0 || p.Lease != 0 || p.Boot != 0 || p.AnySource) {
-		return fmt.Errorf("uses, lease, boot and anySource are of mode %s", ModeAttested)
+	if p.Mode == ModeNode && (p.Uses != 0 || p.Lease != 0 || p.Boot != 0 || p.AnySource || p.IgnoreLatch) {
+		return fmt.Errorf("uses, lease, boot, anySource and ignoreLatch are of mode %s", ModeAttested)
 	}
 	if p.Conditions != nil {
 		return p.Conditions.Validate()
@@ -106,6 +109,8 @@ type Session struct {
 	Attested   time.Time  `json:"attested,omitzero"` // last one
 	Source     netip.Addr `json:"source,omitzero"`   // where that came from
 	Used       int        `json:"used,omitempty"`    // recoveries in it
+	// Latch is what the TPM said last of PCR 15. Closed stays closed: only another boot opens it.
+	Latch tpm.LatchState `json:"latch,omitempty"`
 }
 
 // Last is what became of the last recovery that was asked for.

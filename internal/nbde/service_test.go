@@ -15,6 +15,7 @@ import (
 	"touchstone.dev/touchstone/internal/keystore"
 	"touchstone.dev/touchstone/internal/release"
 	"touchstone.dev/touchstone/internal/store"
+	"touchstone.dev/touchstone/internal/tpm"
 )
 
 // world is a Service over a database in a file, with a clock and standings that the test sets.
@@ -168,20 +169,20 @@ func TestServiceAttested(t *testing.T) {
 		}
 	}
 	want("before an attestation", "has not attested")
-	w.Attested(ctx, Attestation{Node: "w1", Source: there, ResetCount: 1})
+	w.Attested(ctx, Attestation{Node: "w1", Source: there, ResetCount: 1, Latch: tpm.LatchOpen})
 	want("attested from elsewhere", "attested from 192.0.2.8")
-	w.Attested(ctx, Attestation{Node: "w1", Source: here, ResetCount: 1})
+	w.Attested(ctx, Attestation{Node: "w1", Source: here, ResetCount: 1, Latch: tpm.LatchOpen})
 	want("attested", "")
 	w.restart() // what was used is not forgotten, and the attestation has to be shown again
 	k = w.newest("w1")
-	w.Attested(ctx, Attestation{Node: "w1", Source: here, ResetCount: 1})
+	w.Attested(ctx, Attestation{Node: "w1", Source: here, ResetCount: 1, Latch: tpm.LatchOpen})
 	want("after a restart of AIAS", "")
 	want("used up", "2 recoveries of this boot are used up")
 	w.restart()
 	k = w.newest("w1")
-	w.Attested(ctx, Attestation{Node: "w1", Source: here, ResetCount: 1})
+	w.Attested(ctx, Attestation{Node: "w1", Source: here, ResetCount: 1, Latch: tpm.LatchOpen})
 	want("used up, after a restart of AIAS", "used up")
-	w.Attested(ctx, Attestation{Node: "w1", Source: here, ResetCount: 2})
+	w.Attested(ctx, Attestation{Node: "w1", Source: here, ResetCount: 2, Latch: tpm.LatchOpen})
 	want("booted", "")
 	w.set(func() { w.nodes["w1"] = good(func(n *release.Node) { n.Levels[5] = "fail" }) })
 	want("fell between lease and use", "level 5 is fail")
@@ -217,7 +218,7 @@ func TestNodesAreApart(t *testing.T) {
 	w.bind("a", Policy{Mode: ModeAttested})
 	w.bind("b", Policy{Mode: ModeAttested})
 	w.set(func() { w.nodes["a"], w.nodes["b"] = good(), good() })
-	w.Attested(context.Background(), Attestation{Node: "b", Source: there, ResetCount: 1})
+	w.Attested(context.Background(), Attestation{Node: "b", Source: there, ResetCount: 1, Latch: tpm.LatchOpen})
 	if err := w.ask("a", w.newest("a"), there); !errors.Is(err, ErrDenied) {
 		t.Errorf("b under the prefix of a: got %v, want ErrDenied", err)
 	}

@@ -40,6 +40,23 @@ type DiskPolicy struct {
 	Lease      string          `json:"lease,omitempty"`
 	Boot       string          `json:"boot,omitempty"`
 	AnySource  bool            `json:"anySource,omitempty"`
+	// IgnoreLatch releases also after the TPM said that the disks of this boot are open.
+	IgnoreLatch bool `json:"ignoreLatch,omitempty"`
+}
+
+// DiskAnswer tells a node whether a recovery from where it attested would be released now.
+type DiskAnswer struct {
+	Open     bool          `json:"open"`
+	Missing  []string      `json:"missing,omitempty"`  // why not
+	Findings []DiskFinding `json:"findings,omitempty"` // of levels that do not hold
+}
+
+// DiskFinding is what was found on the boot of a node, and what to do about it.
+type DiskFinding struct {
+	Level   int    `json:"level"`
+	Rule    string `json:"rule"`
+	Message string `json:"message"`
+	Remedy  string `json:"remedy,omitempty"`
 }
 
 // DiskAct goes with an act.

@@ -152,6 +152,8 @@ type Attestation struct {
 	Result  string      `json:"result"` // signed Attestation Result, a JWT
 	Expires time.Time   `json:"expires"`
 	Next    Challenge   `json:"next"`
+	// Disks is whether the node's disks would open now; nil when they do not hang on its boot.
+	Disks *DiskAnswer `json:"disks,omitempty"`
 }
 
 // LevelInfo is one level's verdict in one line.

@@ -166,6 +166,21 @@ func (a *authentic) selected(s tpm.Selection, from *tpm.Bank) error {
 	return nil
 }
 
+// latch is what the banks say of tpm.LatchPCR: open only if all do in which it was quoted, and one at least.
+func (a *authentic) latch() tpm.LatchState {
+	state := tpm.LatchUnquoted
+	for i := range a.banks {
+		switch s := tpm.Latch(a.banks[i].Alg, a.banks[i].Values[tpm.LatchPCR]); {
+		case s == tpm.LatchUnquoted:
+		case state == tpm.LatchUnquoted, state == tpm.LatchOpen:
+			state = s
+		case s != tpm.LatchOpen && s != state:
+			state = tpm.LatchForeign
+		}
+	}
+	return state
+}
+
 // checkCounters refuses Evidence from before the last one: counters never go backwards (TPM 2.0 Library part 1, 36).
 func checkCounters(q *claims.Quote, c *Checkpoint) error {
 	if c == nil {

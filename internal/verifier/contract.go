@@ -53,6 +53,8 @@ type Outcome struct {
 	Quote claims.Quote
 	// AssetTag says how the worker stands to its asset tag; zero when not Authentic.
 	AssetTag claims.AssetTag
+	// Latch is what the quotes say of tpm.LatchPCR; zero when not Authentic.
+	Latch tpm.LatchState
 }
 
 // Checkpoint is what the Verifier keeps of a node between attestations: small, and worthless to anyone else.

@@ -141,7 +141,7 @@ func (s *session) appraise() (*Outcome, error) {
 		s.v.verdicts.put(key, verdict, cost)
 	}
 	return &Outcome{Verdict: verdict, Authentic: true, Checkpoint: s.checkpoint(), Snapshot: s.v.snapshot, Quote: s.authentic.quote,
-		AssetTag: s.tag}, nil
+		AssetTag: s.tag, Latch: s.authentic.latch()}, nil
 }
 
 // strongest picks the quoted bank that claims are read in: the first one of the policy, else the last one quoted (which does not count, and the
