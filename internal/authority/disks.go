@@ -25,7 +25,7 @@ type Disks struct {
 	Listen     string  `json:"listen"`     // HOST:PORT of plain HTTP; empty: keys of disks are not served
 	Address    string  `json:"address"`    // HOST:PORT that clevis uses
 	Open       bool    `json:"open"`       // answer for keys that all share, as a plain Tang does
-	PerNode    float64 `json:"perNode"`    // recoveries a second and node, in the long run
+	PerNode    float64 `json:"perNode"`    // recoveries a second, node and address, in the long run
 	PerAddress float64 `json:"perAddress"` // recoveries a second and address with shared keys
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"touchstone.dev/touchstone/internal/nbde"
@@ -57,7 +58,7 @@ func diskOf(v *nbde.NodeView, now time.Time) (protocol.Disk, error) {
 			d.Last.Source = l.Source.String()
 		}
 	}
-	if now.Before(v.BindUntil) {
+	if v.Policy.Mode == nbde.ModeAttested && v.Revoked == nil && now.Before(v.BindUntil) {
 		d.BindUntil = v.BindUntil
 	}
 	if m := v.Maintenance; m != nil && now.Before(m.Until) {
@@ -185,13 +186,18 @@ func (a *Authority) postDiskKeys(w http.ResponseWriter, r *http.Request, id iden
 	return a.getDisks(w, r, id)
 }
 
+// because is the reason of a refusal, without the word.
+func because(err, refused error) string {
+	return strings.TrimPrefix(err.Error(), refused.Error()+": ")
+}
+
 // diskProblem is how an error of the disks is told.
 func diskProblem(err error) error {
 	switch {
 	case errors.Is(err, nbde.ErrNoNode):
 		return refuse(http.StatusNotFound, "no-disks", "the node has no disks bound here", "", "bind them first: touchstone disk bind NODE")
 	case errors.Is(err, nbde.ErrRefused):
-		return refuse(http.StatusConflict, "disks", "this cannot be done to the disks of the node", err.Error(), "")
+		return refuse(http.StatusConflict, "disks", "this cannot be done to the disks of the node", because(err, nbde.ErrRefused), "")
 	}
 	return err
 }

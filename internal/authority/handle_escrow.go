@@ -101,7 +101,7 @@ func escrowProblem(err error) error {
 	case errors.Is(err, escrow.ErrNone):
 		return refuse(http.StatusNotFound, "no-escrow", "no passphrase of this volume is kept here", "", "see touchstone disk escrow list")
 	case errors.Is(err, escrow.ErrRefused):
-		return refuse(http.StatusConflict, "escrow", "the passphrase is not given out so", err.Error(), "see docs/disks.md")
+		return refuse(http.StatusConflict, "escrow", "the passphrase is not given out so", because(err, escrow.ErrRefused), "see docs/disks.md")
 	}
 	return err
 }

@@ -383,13 +383,13 @@ func TestLimiter(t *testing.T) {
 		from netip.Addr
 		at   time.Duration
 	}{
-		{"a", here, 0}, {"a", there, 0}, {"a", here, 0}, {"b", here, 0}, {"a", here, time.Second}, // by node, wherever it asks from
+		{"a", here, 0}, {"a", here, 0}, {"a", here, 0}, {"a", there, 0}, {"b", here, 0}, {"a", here, time.Second}, // by node and address
 		{"", here, 0}, {"", here, 0}, {"", there, 0}, // by address
 		{"", netip.MustParseAddr("2001:db8::1"), 0}, {"", netip.MustParseAddr("2001:db8::2"), 0}, {"", netip.MustParseAddr("2001:db8:0:1::2"), 0},
 	} {
 		got += map[bool]string{true: "+", false: "-"}[l.allow(x.node, x.from, noon.Add(x.at))]
 	}
-	if want := "++-++" + "+-+" + "+-+"; got != want {
+	if want := "++-+++" + "+-+" + "+-+"; got != want {
 		t.Errorf("allow(): got %s, want %s", got, want)
 	}
 	for i := range 3 * maxLimiters {
