@@ -95,6 +95,9 @@ func (o *options) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := metrics.Registry.Register(checker.Metrics()); err != nil {
+			return err
+		}
 		err = webhook.Setup(ctx, m, webhook.Options{
 			Admission: admission.Options{Namespace: c.Namespace, Schedulers: o.schedulers}, Listen: o.webhook, Images: checker, PullSecrets: o.registry.pullSecrets, Log: log,
 		})

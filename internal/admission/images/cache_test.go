@@ -2,12 +2,15 @@ package images
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"touchstone.dev/touchstone/internal/admission/images/imagetest"
 )
@@ -56,6 +59,17 @@ func TestAnswersAreKept(t *testing.T) {
 		t.Error("a bad answer was not kept")
 	}
 	w.verdict("bad, for somebody else", c, bad, Demand{SignedBy: want.SignedBy, Scope: "other"}, "it is not signed")
+	r := prometheus.NewRegistry()
+	w.must(r.Register(c.Metrics()))
+	families, err := r.Gather()
+	w.must(err)
+	got := map[string]uint64{}
+	for _, m := range families[0].GetMetric() {
+		got[m.GetLabel()[0].GetValue()] = m.GetHistogram().GetSampleCount()
+	}
+	if want := map[string]uint64{"passed": 1, "refused": 2, "unanswered": 3}; !maps.Equal(got, want) {
+		t.Errorf("checks by outcome: %v, want %v", got, want)
+	}
 	if keepBad > 15*time.Second || keepGood < time.Hour {
 		t.Errorf("answers are kept for %s and %s", keepBad, keepGood)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 	"k8s.io/apimachinery/pkg/util/cache"
 
@@ -69,6 +70,7 @@ type Checker struct {
 	flights singleflight.Group
 	room    chan struct{}
 	limit   time.Duration // of one check
+	seconds *prometheus.HistogramVec
 }
 
 // New returns a Checker.
@@ -77,7 +79,7 @@ func New(o Options) (*Checker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Checker{policy: p, guard: newGuard(p), answers: cache.NewLRUExpireCache(maxAnswers), room: make(chan struct{}, maxFlights), limit: checkTime}, nil
+	return &Checker{policy: p, guard: newGuard(p), answers: cache.NewLRUExpireCache(maxAnswers), room: make(chan struct{}, maxFlights), limit: checkTime, seconds: newSeconds()}, nil
 }
 
 // Check returns what it found when the image is what is demanded. The error is for the person who wants to run it.
@@ -106,7 +108,9 @@ func (c *Checker) Check(ctx context.Context, image string, want Demand) (*Report
 	flight := c.flights.DoChan(bad, func() (any, error) {
 		apart, cancel := context.WithTimeout(within(context.WithoutCancel(ctx), hosts), c.limit)
 		defer cancel()
+		started := time.Now()
 		report, err := c.look(apart, repo, ref.DigestStr(), want)
+		c.observe(time.Since(started), err)
 		if err != nil {
 			err = fmt.Errorf("registry %s: %w", repo.RegistryStr(), err)
 			c.answers.Add(bad, answer{err: err}, keepBad)

@@ -138,14 +138,14 @@ func plain(err error) error {
 	case errors.As(err, &answered):
 		return statusError(answered.StatusCode)
 	case errors.Is(err, context.DeadlineExceeded):
-		return errors.New("it did not answer in time")
+		return unanswered{errors.New("it did not answer in time")}
 	case errors.As(err, &asked):
 		if asked.Timeout() {
-			return errors.New("it did not answer in time")
+			return unanswered{errors.New("it did not answer in time")}
 		}
 		return plain(asked.Err)
 	}
-	return err
+	return unanswered{err}
 }
 
 // manifest is what counts of image manifests and indexes.
