@@ -161,3 +161,37 @@ func TestTagsAreCarried(t *testing.T) {
 	has("w2", nil)
 	has("by-hand", map[string]string{"set": "with-the-cli"})
 }
+
+// TestTagsWhileAIASIsAway: an AssetTag that is deleted while nobody knows what AIAS has stays until its tags are cleared there; and tags that AIAS has lost are issued again.
+func TestTagsWhileAIASIsAway(t *testing.T) {
+	w := newWorld(t)
+	stop := w.run()
+	w.node("w1")
+	w.aias.say(w.aias.trusted("w1"))
+	w.isTrusted("w1", true)
+	at := w.tag("country", map[string]v1alpha1.TagValue{"country": "de"}, "w1")
+	want := map[string]string{"country": "de"}
+	issued := func() bool { return maps.Equal(w.aias.tagsOf("w1"), want) }
+	w.eventually("tags are issued", 15*time.Second, issued)
+	w.tagState("country", v1alpha1.ConditionAccepted, "True", "")
+
+	w.aias.setDown(true)
+	w.aias.mu.Lock()
+	delete(w.aias.tags, "w1") // restored from an old copy
+	w.aias.mu.Unlock()
+	w.aias.setDown(false)
+	w.eventually("tags that were lost are issued again", 30*time.Second, issued)
+
+	stop()
+	w.aias.setDown(true)
+	if err := w.Delete(context.Background(), at); err != nil {
+		t.Fatal(err)
+	}
+	w.run()
+	there := func() bool {
+		return w.Get(context.Background(), types.NamespacedName{Name: "country"}, &v1alpha1.AssetTag{}) == nil
+	}
+	w.never("the AssetTag is let go while AIAS has its tags", 4*time.Second, func() bool { return !there() })
+	w.aias.setDown(false)
+	w.eventually("tags are cleared, and the AssetTag is gone", 40*time.Second, func() bool { return len(w.aias.tagsOf("w1")) == 0 && !there() })
+}

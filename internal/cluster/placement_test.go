@@ -53,3 +53,16 @@ func TestPlacementFirst(t *testing.T) {
 		t.Errorf("told of %d nodes when the last of %d was closed, want all closed before", early, len(closed))
 	}
 }
+
+// TestRetries: however often a change was refused, it is tried again within seconds.
+func TestRetries(t *testing.T) {
+	r := retries[string]()
+	for range 100 {
+		if d := r.When("w1"); d <= 0 || d > lastRetry {
+			t.Fatalf("When(): got %s, want more than nothing and at most %s", d, lastRetry)
+		}
+	}
+	if first := retries[string]().When("w2"); first > 10*time.Millisecond {
+		t.Errorf("When(), the first time: got %s, want a few milliseconds", first)
+	}
+}

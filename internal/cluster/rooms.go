@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -24,12 +24,10 @@ import (
 
 	"touchstone.dev/touchstone/api/v1alpha1"
 	"touchstone.dev/touchstone/internal/cluster/board"
-	"touchstone.dev/touchstone/internal/cluster/carry"
 	"touchstone.dev/touchstone/internal/cluster/enforcement"
 	"touchstone.dev/touchstone/internal/cluster/evict"
 	"touchstone.dev/touchstone/internal/cluster/exposure"
 	"touchstone.dev/touchstone/internal/cluster/feed"
-	"touchstone.dev/touchstone/internal/cluster/isecl"
 	"touchstone.dev/touchstone/internal/cluster/join"
 	"touchstone.dev/touchstone/internal/cluster/node"
 	"touchstone.dev/touchstone/internal/cluster/pending"
@@ -37,6 +35,16 @@ import (
 
 // nodeWorkers is how many nodes are written at the same time. They, not a rate, bound what the API server has to do for us: it has its own means to be fair.
 const nodeWorkers = 16
+
+// Waits between two tries of what failed. The default goes up to 16 minutes: a node that fell while somebody's webhook refused each change would wait for so long after that.
+const (
+	firstRetry = 5 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
+
+func retries[T comparable]() workqueue.TypedRateLimiter[T] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[T](firstRetry, lastRetry)
+}
 
 // settle is in how much time changes that are only counted count as one.
 const settle = time.Second
@@ -136,7 +144,7 @@ func (r *rooms) countClasses(name string) {
 }
 
 func (r *rooms) build(name string, workers int) *builder.Builder {
-	return ctrl.NewControllerManagedBy(r.m).Named(name).WithOptions(controller.Options{MaxConcurrentReconciles: workers})
+	return ctrl.NewControllerManagedBy(r.m).Named(name).WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: retries[reconcile.Request]()})
 }
 
 func (r *rooms) openNodes() error {
@@ -150,7 +158,7 @@ func (r *rooms) openNodes() error {
 		}
 		return jobs
 	})
-	return builder.TypedControllerManagedBy[node.Job](r.m).Named("node").WithOptions(controller.TypedOptions[node.Job]{MaxConcurrentReconciles: nodeWorkers}).
+	return builder.TypedControllerManagedBy[node.Job](r.m).Named("node").WithOptions(controller.TypedOptions[node.Job]{MaxConcurrentReconciles: nodeWorkers, RateLimiter: retries[node.Job]()}).
 		Watches(&corev1.Node{}, named).Watches(&v1alpha1.NodeTrust{}, named).Watches(&v1alpha1.TrustClass{}, all).
 		WatchesRawSource(r.jobs.source()).Complete(r.nodes)
 }
@@ -268,64 +276,4 @@ func (r *rooms) ringJoins(ctx context.Context, name string) {
 			r.join.ring(list.Items[i].Name, 0)
 		}
 	}
-}
-
-func (r *rooms) openPolicies() error {
-	if !r.o.CarryPolicy {
-		return nil
-	}
-	return r.build("policy", 1).For(&v1alpha1.TrustPolicy{}).WatchesRawSource(r.policy.source()).
-		Complete(&carry.Policies{Client: r.client, AIAS: r.o.AIAS, Events: r.m.GetEventRecorder(fieldOwner), Log: r.o.Log, Count: r.metrics.carriedTo})
-}
-
-// allTags is the one name that is looked at for all AssetTags.
-const allTags = "all"
-
-// openTags lets every change of an AssetTag, and of what is proven, lead to one look at all of them.
-func (r *rooms) openTags() error {
-	if !r.o.CarryTags {
-		return nil
-	}
-	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
-		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: allTags}}}
-	})
-	return r.build("tags", 1).Watches(&v1alpha1.AssetTag{}, all).WatchesRawSource(r.tags.source()).Complete(&carry.Tags{
-		Client: r.client, AIAS: r.o.AIAS, Log: r.o.Log, Enrolled: r.feed.Nodes, Count: r.metrics.carriedTo, Proven: func(name string) map[string]string {
-			if e, ok := r.board.Get(name); ok && e.Verdict.Valid {
-				return e.Verdict.Result.Tags
-			}
-			return nil
-		},
-	})
-}
-
-// tagsOf rings when AIAS tells of a node that is new, or that proves other tags than before. It is called on the goroutine of the stream alone.
-func (r *rooms) tagsOf(_ context.Context, name string) {
-	said, enrolled := r.feed.Get(name)
-	var tags map[string]string
-	if said.Result != nil {
-		tags = said.Result.Tags
-	}
-	before, known := r.proven[name]
-	if enrolled && !said.Removed {
-		r.proven[name] = tags
-	} else {
-		delete(r.proven, name)
-	}
-	if known && maps.Equal(before, tags) {
-		return
-	}
-	r.tags.ring(allTags, settle)
-}
-
-// openISecL lets every change of a NodeTrust lead to one look at all of them.
-func (r *rooms) openISecL() error {
-	if !r.o.ISecL {
-		return nil
-	}
-	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
-		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: isecl.Namespace, Name: isecl.Name}}}
-	})
-	return r.build("isecl", 1).Watches(&v1alpha1.NodeTrust{}, all).
-		Complete(&isecl.Reconciler{Client: r.client, Live: r.m.GetAPIReader(), Log: r.o.Log, Now: r.o.Now, Owner: fieldOwner, Wrote: r.metrics.wrote})
 }

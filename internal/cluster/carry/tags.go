@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,16 +32,21 @@ type Tags struct {
 	Client client.Client
 	AIAS   TagStore
 	Log    *slog.Logger
+	// Heard says whether AIAS has told of all nodes: until then nobody knows who is enrolled.
+	Heard func() bool
 	// Enrolled lists the nodes that AIAS knows; Proven are the tags that a node's TPM certified.
 	Enrolled func() []string
 	Proven   func(node string) map[string]string
 	Count    func(outcome string)
+	Now      func() time.Time
 
 	issued map[string]map[string]string // what AIAS is known to have, by node; only one reconciliation runs at a time
+	asked  time.Time                    // since when that is known
+	forget atomic.Bool
 }
 
-// Forget lets the next reconciliation ask AIAS for everything again.
-func (r *Tags) Forget() { r.issued = nil }
+// Forget lets the next reconciliation ask AIAS for everything again: it may be another one, or have lost its data.
+func (r *Tags) Forget() { r.forget.Store(true) }
 
 // wish is what all AssetTags together say.
 type wish struct {
@@ -83,6 +90,12 @@ func union(list []v1alpha1.AssetTag) *wish {
 
 // Reconcile carries all AssetTags, whichever changed.
 func (r *Tags) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	if !r.Heard() {
+		return ctrl.Result{RequeueAfter: againSoon}, nil // an AssetTag that is let go now would leave its tags at AIAS for ever
+	}
+	if now := r.Now(); r.forget.Swap(false) || now.Sub(r.asked) >= againOnce {
+		r.issued, r.asked = nil, now
+	}
 	var list v1alpha1.AssetTagList
 	if err := r.Client.List(ctx, &list); err != nil {
 		return ctrl.Result{}, err

@@ -126,6 +126,8 @@ func Judge(asked *Request, said verdict.Said, bound *v1alpha1.NodeBinding, now t
 		return Answer{Wait: true, Code: "NotAttested", Reason: fmt.Sprintf("the result for node %s is refused: %s", asked.Node, said.Problem)}
 	case !now.Before(r.Expires):
 		return Answer{Wait: true, Code: "NotAttested", Reason: fmt.Sprintf("the result for node %s ended at %s", asked.Node, r.Expires.UTC().Format(time.RFC3339))}
+	case r.Issued.After(now.Add(verdict.Skew)):
+		return Answer{Wait: true, Code: "NotAttested", Reason: fmt.Sprintf("the result for node %s was issued in the future: check the clocks of AIAS and of the controller", asked.Node)}
 	case !r.Trusted:
 		return Answer{Code: "Untrusted", Reason: fmt.Sprintf("AIAS does not trust node %s: %s", asked.Node, said.Reason)}
 	case said.Trust != protocol.Trusted:

@@ -244,8 +244,10 @@ func (r *Reconciler) carryCondition(ctx context.Context, f *facts, e *board.Entr
 	}
 	r.Wrote("nodes/status")
 	n := &corev1.Node{ObjectMeta: f.node.ObjectMeta}
-	if err := r.Client.Status().Patch(ctx, n, client.RawPatch(types.StrategicMergePatchType, patch), client.FieldOwner(FieldOwner)); err != nil {
-		return fmt.Errorf("set the condition: %w", client.IgnoreNotFound(err))
+	if err := r.Client.Status().Patch(ctx, n, client.RawPatch(types.StrategicMergePatchType, patch), client.FieldOwner(FieldOwner)); apierrors.IsNotFound(err) {
+		return nil // the node went meanwhile: its own event comes
+	} else if err != nil {
+		return fmt.Errorf("set the condition: %w", err)
 	}
 	r.tell(f, e)
 	return nil

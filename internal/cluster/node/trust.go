@@ -115,13 +115,25 @@ func news(want, have *v1alpha1.NodeTrustStatus, now time.Time) bool {
 	if !equality.Semantic.DeepEqual(a, b) {
 		return true
 	}
-	if want.Result == have.Result || want.ExpiresAt == nil {
+	if want.Result == have.Result {
+		// What is written about this very result must be true: who takes over while AIAS is away believes it.
+		return !sameTime(want.VerifiedAt, have.VerifiedAt) || !sameTime(want.ExpiresAt, have.ExpiresAt)
+	}
+	if want.ExpiresAt == nil {
 		return false
 	}
 	if have.ExpiresAt == nil || have.VerifiedAt == nil {
 		return true
 	}
 	return now.After(have.VerifiedAt.Add(have.ExpiresAt.Sub(have.VerifiedAt.Time) / 2))
+}
+
+// sameTime compares times as they are kept: to the second.
+func sameTime(a, b *metav1.Time) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Unix() == b.Unix()
 }
 
 // write applies a NodeTrust: first the object, when there is none, then its status.

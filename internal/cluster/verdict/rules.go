@@ -9,8 +9,8 @@ import (
 	"touchstone.dev/touchstone/internal/protocol"
 )
 
-// skew is how far in the future a result may have been issued, as in package result.
-const skew = time.Minute
+// Skew is how far in the future a result may have been issued, as in package result.
+const Skew = time.Minute
 
 // validity are the rules that a result must pass to count at all, in order: the first that fails is the reason.
 var validity = []func(*Input) (code, reason string){
@@ -44,7 +44,7 @@ func fresh(in *Input) (string, string) {
 	if !in.Now.Before(r.Expires) {
 		return CodeExpired, firstOf(in.Said.Problem, "the last result ended at "+r.Expires.UTC().Format(time.RFC3339)+" and no newer one came")
 	}
-	if r.Issued.After(in.Now.Add(skew)) {
+	if r.Issued.After(in.Now.Add(Skew)) {
 		return CodeRefused, "the result was issued in the future: check the clocks of AIAS and of the controller"
 	}
 	return "", ""
