@@ -26,7 +26,8 @@ func (a *App) explainCmd() *cobra.Command {
 		Use:   "explain pod/NAME",
 		Short: "Say which nodes meet the trust class of a pod, and what the others lack",
 		Long: `Say which nodes meet the trust class of a pod, and what the others lack. It ends with 0 when some node meets the class, else with 1. What
-else the scheduler looks at (room, other selectors, taints) is said by kubectl describe.`,
+else the scheduler looks at (room, other selectors, taints) is said by kubectl describe. Besides the pod it reads trust classes and what is known of
+nodes, which needs the ClusterRole touchstone-explain.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := podName(args[0])
@@ -68,12 +69,20 @@ func explain(ctx context.Context, c *rest.RESTClient, namespace, name string, no
 		return nil, err
 	}
 	nodes, trusts := map[string]bool{}, map[string]*v1alpha1.NodeTrust{}
-	if err := each(ctx, c, func(n *metav1.PartialObjectMetadata) { nodes[n.Name] = true }, "api/v1/nodes"); err != nil {
+	// Few may list nodes. Each has its NodeTrust as soon as the controller has seen it.
+	err = each(ctx, c, func(n *metav1.PartialObjectMetadata) { nodes[n.Name] = true }, "api/v1/nodes")
+	if err != nil && !apierrors.IsForbidden(err) {
 		return nil, fmt.Errorf("nodes: %w", err)
 	}
+	listed := err == nil
 	err = each(ctx, c, func(nt *v1alpha1.NodeTrust) { trusts[nt.Name] = nt }, touchstoneAPI+"/nodetrusts")
 	if err != nil {
-		return nil, fmt.Errorf("what is known of nodes (nodetrusts): %w", err)
+		return nil, fmt.Errorf("what is known of nodes (nodetrusts): %w", withRole(err))
+	}
+	if !listed {
+		for name := range trusts {
+			nodes[name] = true
+		}
 	}
 	for _, node := range slices.Sorted(maps.Keys(nodes)) {
 		held := class.Node{}
@@ -87,6 +96,14 @@ func explain(ctx context.Context, c *rest.RESTClient, namespace, name string, no
 }
 
 const touchstoneAPI = "apis/touchstone.dev/v1alpha1"
+
+// withRole says what role helps where the user may not read what is Touchstone's.
+func withRole(err error) error {
+	if !apierrors.IsForbidden(err) {
+		return err
+	}
+	return fmt.Errorf("%w; it needs the ClusterRole touchstone-explain (kubectl create clusterrolebinding NAME --clusterrole=touchstone-explain --user=YOU)", err)
+}
 
 // demanded finds the class of a pod, notes it, and returns what it demands.
 func demanded(ctx context.Context, c *rest.RESTClient, e *render.Explanation) (*v1alpha1.TrustClassSpec, error) {
@@ -114,7 +131,7 @@ func demanded(ctx context.Context, c *rest.RESTClient, e *render.Explanation) (*
 		return nil, fmt.Errorf("there is no TrustClass %s, so no node meets it: create it, or correct the label of the %s", e.Class, e.ClassOf)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("TrustClass %s: %w", e.Class, err)
+		return nil, fmt.Errorf("TrustClass %s: %w", e.Class, withRole(err))
 	}
 	return &tc.Spec, nil
 }
