@@ -75,6 +75,14 @@ func TestAnswersAreKept(t *testing.T) {
 	}
 }
 
+func TestPanic(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.checker().Check(ctx, w.Host+"/app"+anyDigest, Demand{Encrypted: true, Credentials: func(context.Context) (Keyring, error) { panic("at the disco") }})
+	if err == nil || !strings.Contains(err.Error(), "at the disco") {
+		t.Errorf("a panic on the way: %v", err)
+	}
+}
+
 // TestOneFlight: many pods with the same image are one question, and one that gives up does not end it for the others.
 func TestOneFlight(t *testing.T) {
 	w, asked, _, delay := counted(t)

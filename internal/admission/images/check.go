@@ -109,10 +109,9 @@ func (c *Checker) Check(ctx context.Context, image string, want Demand) (*Report
 		apart, cancel := context.WithTimeout(within(context.WithoutCancel(ctx), hosts), c.limit)
 		defer cancel()
 		started := time.Now()
-		report, err := c.look(apart, repo, ref.DigestStr(), want)
+		report, err := c.survive(func() (*Report, error) { return c.look(apart, repo, ref.DigestStr(), want) })
 		c.observe(time.Since(started), err)
 		if err != nil {
-			err = fmt.Errorf("registry %s: %w", repo.RegistryStr(), err)
 			c.answers.Add(bad, answer{err: err}, keepBad)
 			return nil, err
 		}
@@ -130,6 +129,16 @@ func (c *Checker) Check(ctx context.Context, image string, want Demand) (*Report
 	}
 }
 
+// survive makes an error of a panic: a flight has nobody above it who would, and what registries write goes through code that is not ours.
+func (*Checker) survive(look func() (*Report, error)) (report *Report, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			report, err = nil, fmt.Errorf("the check failed, please report it: %v", p)
+		}
+	}()
+	return look()
+}
+
 // question is the key of an answer: the image, and what is demanded. Keys count as they are written, so that a cached answer costs no parsing.
 func question(repo, digest string, want Demand) string {
 	h := sha256.New()
@@ -140,7 +149,7 @@ func question(repo, digest string, want Demand) string {
 	return fmt.Sprintf("%s@%s %x %t", repo, digest, h.Sum(nil), want.Encrypted)
 }
 
-// look asks the registry.
+// look asks the registry, when there is room for one more question.
 func (c *Checker) look(ctx context.Context, repo name.Repository, digest string, want Demand) (*Report, error) {
 	var keys *signature.Keys
 	if len(want.SignedBy) > 0 {
@@ -155,6 +164,15 @@ func (c *Checker) look(ctx context.Context, repo name.Repository, digest string,
 	case <-ctx.Done():
 		return nil, errors.New("too many images are being looked at; try again")
 	}
+	report, err := c.ask(ctx, repo, digest, keys, want)
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", repo.RegistryStr(), err)
+	}
+	return report, nil
+}
+
+// ask finds out what the registry has.
+func (c *Checker) ask(ctx context.Context, repo name.Repository, digest string, keys *signature.Keys, want Demand) (*Report, error) {
 	source, err := c.login(ctx, repo, digest, want)
 	if err != nil {
 		return nil, err

@@ -61,6 +61,9 @@ func (e *enforced) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if p == nil {
 		p = tableProblem(table, tc)
 	}
+	if p == nil {
+		p = keysProblem(tc)
+	}
 	want := condition(tc, p, time.Now())
 	if have := meta.FindStatusCondition(tc.Status.Conditions, want.Type); have != nil && *have == want {
 		return ctrl.Result{}, nil

@@ -14,6 +14,7 @@ import (
 
 	"touchstone.dev/touchstone/api/v1alpha1"
 	"touchstone.dev/touchstone/internal/admission/images"
+	"touchstone.dev/touchstone/internal/admission/signature"
 )
 
 // Images decides on images of pods, as an images.Checker does.
@@ -72,6 +73,17 @@ func (p *pods) imagesOf(ctx context.Context, want *v1alpha1.ImageRequirement, na
 		if problem != nil {
 			return fmt.Errorf("trust class %s: image %s: %w", class, names[i], problem)
 		}
+	}
+	return nil
+}
+
+// keysProblem is what is wrong with the keys of a class: it would refuse every pod, and says so before one is made.
+func keysProblem(class *v1alpha1.TrustClass) *problem {
+	if len(class.Spec.Images.SignedBy) == 0 {
+		return nil
+	}
+	if _, err := signature.ParseKeys(class.Spec.Images.SignedBy); err != nil {
+		return &problem{reasonKeys, "images.signedBy: " + err.Error() + "; pods of the class are refused"}
 	}
 	return nil
 }

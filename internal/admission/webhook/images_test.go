@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"touchstone.dev/touchstone/api/v1alpha1"
 	"touchstone.dev/touchstone/internal/admission/images"
@@ -35,6 +36,9 @@ func TestImages(t *testing.T) {
 	class("signed", []string{otherKey, r.Key}, v1alpha1.Any)
 	class("encrypted", []string{r.Key}, v1alpha1.Required)
 	class("elsewhere", []string{otherKey}, v1alpha1.Any)
+	class("broken", []string{r.Key, "x"}, v1alpha1.Any)
+	w.enforced("signed", metav1.ConditionTrue, "InPlace", "")
+	w.enforced("broken", metav1.ConditionFalse, "KeysUnreadable", "images.signedBy: key 2: want one PEM block")
 	w.namespace("pay")
 	auth, err := json.Marshal(map[string]any{"auths": map[string]any{r.Host: map[string]string{"username": "pay", "password": "secret"}}})
 	w.must(err)
@@ -67,6 +71,7 @@ func TestImages(t *testing.T) {
 		{"tag", "signed", "pull", []string{r.Host + "/app:latest"}, "must be named by its digest"},
 		{"a registry that nobody named", "signed", "", []string{strings.Replace(plain, r.Host, "169.254.169.254", 1)}, "is not one that is asked"},
 		{"a registry that does not answer", "signed", "pull", []string{strings.Replace(plain, r.Host, silence, 1)}, "registry " + silence + ": it did not answer in time"},
+		{"a class with a broken key", "broken", "pull", []string{plain}, "images.signedBy: key 2"},
 		{"no secret", "signed", "", []string{unsigned}, "it answered 401"},
 		{"secret without credentials", "signed", "broken", []string{unsigned}, "imagePullSecrets: broken"},
 	} {

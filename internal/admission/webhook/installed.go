@@ -44,6 +44,7 @@ const (
 	reasonChanged    = "Changed"
 	reasonUnreadable = "Unreadable"
 	reasonTable      = "TableBehind"
+	reasonKeys       = "KeysUnreadable"
 )
 
 const reinstall = "install the chart of Touchstone again"
