@@ -79,6 +79,7 @@ var dependencies = map[string]string{
 	"github.com/klauspost/compress":          "zstd in Debian packages and kernel images",
 	"github.com/therootcompany/xz":           "xz in Debian packages, kernel images and modules",
 	"github.com/google/go-cmp":               "differences in test messages",
+	"github.com/miekg/pkcs11":                "tokens that keep the key-encryption key, in builds with the tag pkcs11",
 	"filippo.io/age":                         "backups: encryption of a stream to keys and passphrases",
 	"github.com/transparency-dev/tessera":    "the ledger: append-only Merkle log in tiles",
 	"github.com/transparency-dev/merkle":     "proofs of the ledger",

@@ -14,15 +14,24 @@ type Config struct {
 
 // Source is one place of key-encryption keys. Exactly one field is set.
 type Source struct {
-	File           string `json:"file,omitempty"`           // 32 random bytes, or what Rotate made of them
-	PassphraseFile string `json:"passphraseFile,omitempty"` // one passphrase a line, the first is the current one
-	TPM            *TPM   `json:"tpm,omitempty"`
+	File           string  `json:"file,omitempty"`           // 32 random bytes, or what Rotate made of them
+	PassphraseFile string  `json:"passphraseFile,omitempty"` // one passphrase a line, the first is the current one
+	TPM            *TPM    `json:"tpm,omitempty"`
+	PKCS11         *PKCS11 `json:"pkcs11,omitempty"`
 }
 
 // TPM keeps a random key sealed by the TPM of this machine, in the data folder of AIAS.
 type TPM struct {
 	Device string `json:"device"` // "/dev/tpmrm0", or the socket of a software TPM: "unix:PATH"
 	PCRs   []int  `json:"pcrs"`   // unsealed only while these (SHA-256) are as they were; none: always on this machine
+}
+
+// PKCS11 uses AES-256 keys that never leave a token. Only an aias that was built with the tag pkcs11 (and cgo) can.
+type PKCS11 struct {
+	Module  string `json:"module"`  // the vendor's library
+	Token   string `json:"token"`   // label of the token
+	PINFile string `json:"pinFile"` // of its user
+	Label   string `json:"label"`   // of the keys that AIAS makes there; "aias" when empty
 }
 
 // Empty tells whether no source is set.
@@ -42,7 +51,7 @@ func (s Source) kinds() (kinds []string) {
 	for _, k := range []struct {
 		kind string
 		set  bool
-	}{{"file", s.File != ""}, {"passphrase", s.PassphraseFile != ""}, {"tpm", s.TPM != nil}} {
+	}{{"file", s.File != ""}, {"passphrase", s.PassphraseFile != ""}, {"tpm", s.TPM != nil}, {"pkcs11", s.PKCS11 != nil}} {
 		if k.set {
 			kinds = append(kinds, k.kind)
 		}
@@ -59,7 +68,7 @@ func (s Source) validate(at string) error {
 	}
 	switch kinds := s.kinds(); {
 	case len(kinds) == 0:
-		errs = append(errs, fmt.Errorf("%s: set one of file, passphraseFile and tpm", at))
+		errs = append(errs, fmt.Errorf("%s: set one of file, passphraseFile, tpm and pkcs11", at))
 	case len(kinds) > 1:
 		errs = append(errs, fmt.Errorf("%s: %s are set: choose one, and list the other under keys.older while it is still needed", at, strings.Join(kinds, " and ")))
 	}
@@ -70,6 +79,11 @@ func (s Source) validate(at string) error {
 				errs = append(errs, fmt.Errorf("%s.tpm.pcrs: there is no PCR %d", at, p))
 			}
 		}
+	}
+	if p := s.PKCS11; p != nil {
+		need("pkcs11.module", p.Module)
+		need("pkcs11.token", p.Token)
+		need("pkcs11.pinFile", p.PINFile)
 	}
 	return errors.Join(errs...)
 }

@@ -112,16 +112,16 @@ func (f *fileSource) add(_ context.Context, records []record) (KEK, record, erro
 	return k, record{}, nil
 }
 
-func (f *fileSource) keep(_ context.Context, records []record) error {
+func (f *fileSource) retire(_ context.Context, _, kept []record) error {
 	keys, err := f.read()
 	if err != nil {
 		return err
 	}
-	kept := slices.DeleteFunc(slices.Clone(keys), func(k *key) bool { return !known(records, k.id) })
-	if len(kept) == len(keys) || len(kept) == 0 {
+	left := slices.DeleteFunc(slices.Clone(keys), func(k *key) bool { return !known(kept, k.id) })
+	if len(left) == len(keys) || len(left) == 0 {
 		return nil
 	}
-	if err := f.write(kept); err != nil {
+	if err := f.write(left); err != nil {
 		return fmt.Errorf("take the old keys out of the key file: %w (take them out by hand: nothing is sealed under them any more)", err)
 	}
 	return nil

@@ -45,8 +45,8 @@ type source interface {
 	find(ctx context.Context, records []record) ([]KEK, error)
 	// add returns a key that is in none of the records: one that an administrator put there to be used next, else a new one.
 	add(ctx context.Context, records []record) (KEK, record, error)
-	// keep destroys all keys that AIAS made there but those of the records.
-	keep(ctx context.Context, records []record) error
+	// retire destroys keys that AIAS made there and needs no more.
+	retire(ctx context.Context, gone, kept []record) error
 }
 
 // origin is where a ring came from.
@@ -105,6 +105,8 @@ func (s Source) open() (source, error) {
 		return &passphraseSource{path: s.PassphraseFile}, nil
 	case s.TPM != nil:
 		return &tpmSource{*s.TPM}, nil
+	case s.PKCS11 != nil:
+		return openPKCS11(*s.PKCS11)
 	}
 	return nil, errors.New("no source of key-encryption keys is set")
 }
@@ -195,17 +197,24 @@ func (r *Ring) Retire(ctx context.Context) error {
 	if o == nil {
 		return errNoOrigin
 	}
-	kept := slices.DeleteFunc(slices.Clone(o.book.Keys), func(k record) bool { return k.ID != o.book.Current })
+	var gone, kept []record
+	for _, k := range o.book.Keys {
+		if k.ID == o.book.Current {
+			kept = append(kept, k)
+		} else {
+			gone = append(gone, k)
+		}
+	}
 	if err := o.save(ctx, book{Current: o.book.Current, Keys: kept}); err != nil {
 		return err
 	}
-	return o.main.keep(ctx, kept)
+	return o.main.retire(ctx, gone, kept)
 }
 
 // Info describes a key of a ring.
 type Info struct {
 	ID      string    `json:"id"`
-	Kind    string    `json:"kind"` // file, passphrase or tpm
+	Kind    string    `json:"kind"` // file, passphrase, tpm or pkcs11
 	Created time.Time `json:"created"`
 	Current bool      `json:"current"`
 	Missing bool      `json:"missing"` // what is sealed under it cannot be opened

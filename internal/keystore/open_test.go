@@ -174,6 +174,8 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		{"nothing set", Config{}, &memory{}, "set one of"},
 		{"two set", Config{Source: Source{File: "a", PassphraseFile: "b"}}, &memory{}, "file and passphrase are set"},
+		{"token without a PIN", Config{Source: Source{PKCS11: &PKCS11{Module: "m.so", Token: "t"}}}, &memory{}, "keys.pkcs11.pinFile is empty"},
+		{"TPM without a device", Config{Source: Source{TPM: &TPM{PCRs: []int{24}}}}, &memory{}, "there is no PCR 24"},
 		{"older without a place", Config{Source: file, Older: []Source{{}}}, &memory{}, "keys.older[0]"},
 		{"key file lost", Config{Source: Source{File: path("lost")}}, filed, "restore it"},
 		{"another key file", Config{Source: Source{File: write("other", strings.Repeat("x", 32))}}, filed, "a wrong key file"},

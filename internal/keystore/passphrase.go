@@ -105,4 +105,4 @@ func (p *passphraseSource) add(context.Context, []record) (KEK, record, error) {
 	return k, record{Argon2: a}, err
 }
 
-func (p *passphraseSource) keep(context.Context, []record) error { return nil }
+func (p *passphraseSource) retire(context.Context, []record, []record) error { return nil }

@@ -84,4 +84,4 @@ func (t *tpmSource) add(context.Context, []record) (KEK, record, error) {
 	return k, record{TPM: &sealedKey{public, private, t.PCRs}}, nil
 }
 
-func (t *tpmSource) keep(context.Context, []record) error { return nil }
+func (t *tpmSource) retire(context.Context, []record, []record) error { return nil }
