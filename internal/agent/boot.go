@@ -246,3 +246,39 @@ func closeLatch(t TPM) error {
 	}
 	return nil
 }
+
+// BootIdentity returns the enrolment that an initramfs keeps: its certificate is good for attesting only, and valid for long, because nobody renews it
+// there.
+func BootIdentity(ctx context.Context, cfg *Config, id *Identity) (*Identity, error) {
+	var out *Identity
+	err := guard(ctx, tpmTimeout, func() error {
+		t, err := OpenTPM(cfg.TPM)
+		if err != nil {
+			return err
+		}
+		defer t.Close() //nolint:errcheck // nothing is buffered
+		c, err := Dial(cfg, id, t)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		out, err = bootIdentity(ctx, c, t, id)
+		return err
+	})
+	return out, err
+}
+
+func bootIdentity(ctx context.Context, c Link, t TPM, id *Identity) (*Identity, error) {
+	csr, err := request(id.Node, t)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.Renew(ctx, &protocol.RenewRequest{CSR: csr, Boot: true})
+	if err != nil {
+		return nil, err
+	}
+	boot := *id
+	boot.Certificate = answer.Certificate
+	_, err = boot.chain()
+	return &boot, err
+}

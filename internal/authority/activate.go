@@ -208,7 +208,12 @@ func (a *Authority) renew(n *node, key [32]byte, r *protocol.RenewRequest) (*pro
 	if h, err := keyHash(csr.PublicKey); err != nil || h != key {
 		return nil, bad(errors.New("it asks for another key"))
 	}
-	cert, err := a.ca.agent(n.name, csr.PublicKey, time.Duration(a.cfg.CertificateLifetime))
+	var cert *x509.Certificate
+	if r.Boot {
+		cert, err = a.ca.bootAgent(n.name, csr.PublicKey)
+	} else {
+		cert, err = a.ca.agent(n.name, csr.PublicKey, time.Duration(a.cfg.CertificateLifetime))
+	}
 	if err != nil {
 		return nil, err
 	}

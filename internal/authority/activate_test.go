@@ -119,6 +119,30 @@ func TestRenew(t *testing.T) {
 	m.attest()
 	wantProblem(t, "renew for another key", w.call(m.http, http.MethodPost, protocol.PathRenew, request(other), nil), http.StatusForbidden, "certificate-request")
 
+	// What an initramfs keeps attests for long, and does nothing else.
+	boot := request(m)
+	boot.Boot = true
+	if err := w.call(m.http, http.MethodPost, protocol.PathRenew, boot, out); err != nil {
+		t.Fatalf("renew for an initramfs: %v", err)
+	}
+	if life := out.Expires.Sub(w.clock.Now()); life < 399*24*time.Hour || life > 400*24*time.Hour {
+		t.Errorf("renew for an initramfs: valid for %v, want 400 days", life)
+	}
+	running := m.cert
+	m.cert = out.Certificate
+	m.connect()
+	m.again()
+	for _, r := range w.routes() {
+		if r.for_ != nodesOnly || r.path == protocol.PathChallenge || r.path == protocol.PathAttest {
+			continue
+		}
+		wantProblem(t, "initramfs on "+r.path, w.call(m.http, r.method, r.path, nil, nil), http.StatusForbidden, "boot-certificate")
+	}
+	_, err := m.begin(m.request(""))
+	wantProblem(t, "enrolment by an initramfs", err, http.StatusForbidden, "token") // the certificate does not stand for one
+	m.cert = running
+	m.connect()
+
 	// The other way: a whole new enrolment, for which the certificate stands instead of a token.
 	r := m.request("")
 	ch, err := m.begin(r)

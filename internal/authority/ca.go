@@ -28,6 +28,7 @@ const (
 	issuingLifetime = 10 * year
 	serverLifetime  = 90 * 24 * time.Hour
 	operLifetime    = year
+	bootLifetime    = 400 * 24 * time.Hour
 	backdate        = 5 * time.Minute // for clocks that are behind
 )
 
@@ -125,6 +126,11 @@ func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypt
 // agent issues the client certificate of a node.
 func (c *ca) agent(node string, public crypto.PublicKey, lifetime time.Duration) (*x509.Certificate, error) {
 	return c.client(roleNode, node, public, lifetime)
+}
+
+// bootAgent issues a certificate for the initramfs of a node, where nobody renews it. It says no more than the other one of the same key, and is good for less.
+func (c *ca) bootAgent(node string, public crypto.PublicKey) (*x509.Certificate, error) {
+	return c.client(roleBoot, node, public, bootLifetime)
 }
 
 // client issues a client certificate for a role.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -114,17 +115,17 @@ func (a *Authority) diskStanding(ctx context.Context, name string, last bool) (r
 
 // disksNow tells a node that just attested whether its disks would open, for who sits before a machine that does not come up.
 func (a *Authority) disksNow(ctx context.Context, n *node, v *appraisal.Verdict, from netip.Addr) *protocol.DiskAnswer {
-	asked, missing, err := a.disks.Would(ctx, n.name, from)
+	levels, missing, err := a.disks.Would(ctx, n.name, from)
 	switch {
 	case err != nil:
 		a.log.Error("whether the disks of a node would open cannot be told", "node", n.name, "err", err)
 		return nil
-	case !asked:
+	case len(levels) == 0:
 		return nil
 	}
 	out := &protocol.DiskAnswer{Open: len(missing) == 0, Missing: missing}
 	for i := range v.Levels {
-		if l := &v.Levels[i]; !out.Open && (l.Status == appraisal.Fail || l.Status == appraisal.Unknown) {
+		if l := &v.Levels[i]; !out.Open && slices.Contains(levels, int32(l.Level)) {
 			out.Findings = append(out.Findings, findings(l)...)
 		}
 	}

@@ -69,7 +69,7 @@ func tooMany(w http.ResponseWriter, what string) error {
 }
 
 func (a *Authority) getChallenge(w http.ResponseWriter, _ *http.Request, id identity) error {
-	n, err := a.nodeOf(id)
+	n, err := a.attesterOf(id)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (a *Authority) postRenew(w http.ResponseWriter, r *http.Request, id identit
 }
 
 func (a *Authority) postAttest(w http.ResponseWriter, r *http.Request, id identity) error {
-	n, err := a.nodeOf(id)
+	n, err := a.attesterOf(id)
 	if err != nil {
 		return err
 	}

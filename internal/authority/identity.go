@@ -18,6 +18,7 @@ type role string
 const (
 	uriScheme        = "touchstone"
 	roleNode         = role("node")
+	roleBoot         = role("boot") // a node in its initramfs: attests, and nothing else
 	roleOperator     = role("operator")
 	roleRelyingParty = role("relying-party") // reads results
 	roleController   = role("controller")    // reads results, and carries policy and tags from a cluster to AIAS
@@ -69,6 +70,9 @@ func certified(cs *tls.ConnectionState) identity {
 // nodeOf returns the enrolled node that the certificate belongs to. A certificate from before a new enrolment, or of a deleted node, is refused.
 func (a *Authority) nodeOf(id identity) (*node, error) {
 	if id.role != roleNode {
+		if id.role == roleBoot {
+			return nil, refuse(http.StatusForbidden, "boot-certificate", "the certificate of an initramfs is good for attesting only", "", "use the certificate of the enrolment")
+		}
 		return nil, refuse(http.StatusForbidden, "not-a-node", "the client certificate of a node is needed",
 			"", "enrol first; operators use the operator API")
 	}
@@ -85,6 +89,14 @@ func (a *Authority) nodeOf(id identity) (*node, error) {
 			fmt.Sprintf("node %q has enrolled again with another key", id.name), "use the newest certificate, or enrol again")
 	}
 	return n, nil
+}
+
+// attesterOf is nodeOf for what a node does in its initramfs as well.
+func (a *Authority) attesterOf(id identity) (*node, error) {
+	if id.role == roleBoot {
+		id.role = roleNode
+	}
+	return a.nodeOf(id)
 }
 
 // nodeName is a DNS-1123 subdomain, as Kubernetes names nodes.

@@ -31,7 +31,7 @@ const (
 
 // admitted are the roles of an audience. Operators may do what Relying Parties may, never what nodes do.
 var admitted = map[audience][]role{
-	nodesOnly: {roleNode}, readers: {roleRelyingParty, roleController, roleOperator}, controllers: {roleController, roleOperator}, operators: {roleOperator},
+	nodesOnly: {roleNode, roleBoot}, readers: {roleRelyingParty, roleController, roleOperator}, controllers: {roleController, roleOperator}, operators: {roleOperator},
 }
 
 const (

@@ -251,6 +251,8 @@ type ActList struct {
 // RenewRequest asks for a new client certificate for the key of the present one.
 type RenewRequest struct {
 	CSR []byte `json:"csr"` // PKCS #10, DER
+	// Boot asks for one that an initramfs keeps: good for attesting and nothing else, and valid for long, because nobody renews it there.
+	Boot bool `json:"boot,omitempty"`
 }
 
 // Renewal is the new client certificate.

@@ -32,6 +32,8 @@ type aias struct {
 	*operator.Client
 	ca         string // root certificate, PEM
 	port       int
+	disks      int    // port for clevis
+	stop       func() // ends it early
 	references string // folder
 }
 
@@ -44,7 +46,7 @@ func startAIAS(t *testing.T, l *Lab) *aias {
 	}
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	port := freePort(t)
+	port, disks := freePort(t), freePort(t)
 	if err := os.Mkdir(in("roots"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -53,16 +55,17 @@ func startAIAS(t *testing.T, l *Lab) *aias {
 			t.Fatal(err)
 		}
 	}
-	config := fmt.Sprintf("listen: 127.0.0.1:%d\ndata: %s\naddress: 127.0.0.1:%d\nserverNames: [127.0.0.1, %s]\nsoftwareTPMRoots: %s\n",
-		port, in("data"), port, HostAddress, in("roots"))
+	config := fmt.Sprintf("listen: 127.0.0.1:%d\ndata: %s\naddress: 127.0.0.1:%d\nserverNames: [127.0.0.1, %s]\nsoftwareTPMRoots: %s\n"+
+		"disks:\n  listen: 127.0.0.1:%d\n  address: %s:%d\n",
+		port, in("data"), port, HostAddress, in("roots"), disks, HostAddress, disks)
 	for name, data := range map[string][]byte{"aias": program, "aias.yaml": []byte(config)} {
 		if err := os.WriteFile(in(name), data, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	ended := runAIAS(t, in("aias"), in("aias.yaml"))
+	ended, stop := runAIAS(t, in("aias"), in("aias.yaml"))
 
-	a := &aias{port: port, references: in("data/references")}
+	a := &aias{port: port, disks: disks, stop: stop, references: in("data/references")}
 	bundle := in("data/operator.json")
 	eventually(t, "AIAS is ready", func() bool {
 		select {
@@ -86,8 +89,8 @@ func startAIAS(t *testing.T, l *Lab) *aias {
 	return a
 }
 
-// runAIAS starts the program and returns a channel that is closed when it has ended; the end of the test ends it.
-func runAIAS(t *testing.T, program, config string) <-chan struct{} {
+// runAIAS starts the program and returns a channel that is closed when it has ended, and what ends it before the end of the test does.
+func runAIAS(t *testing.T, program, config string) (<-chan struct{}, func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	var out bytes.Buffer
@@ -109,7 +112,7 @@ func runAIAS(t *testing.T, program, config string) <-chan struct{} {
 			t.Logf("log of AIAS:\n%s", out.Bytes())
 		}
 	})
-	return ended
+	return ended, func() { stop(); <-ended }
 }
 
 func readTestFile(t *testing.T, path string) []byte {

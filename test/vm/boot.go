@@ -83,7 +83,7 @@ func (m *Machine) launch(ctx context.Context) (*boot, error) {
 
 // arguments returns QEMU's command line, all of whose parts that firmware can see stay the same from boot to boot.
 func (m *Machine) arguments() []string {
-	return []string{
+	args := []string{
 		"-name", m.opts.Name, "-machine", "q35,smm=on,vmport=off,hpet=off", "-accel", "tcg,thread=multi,tb-size=256",
 		"-cpu", "max,la57=off", "-smp", "1", "-m", strconv.Itoa(m.opts.MemoryMB), "-rtc", "base=utc",
 		"-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1",
@@ -97,6 +97,10 @@ func (m *Machine) arguments() []string {
 		"-chardev", "socket,id=con,path=" + m.path("console.sock"), "-serial", "chardev:con",
 		"-display", "none", "-vga", "none", "-monitor", "none", "-no-reboot",
 	}
+	if m.opts.RootDisk != "" {
+		args = append(args, "-drive", "if=none,id=d2,format=raw,readonly=on,file="+m.opts.RootDisk, "-device", "virtio-blk-pci,drive=d2,serial=root")
+	}
+	return args
 }
 
 // kill ends QEMU, when it still runs, and waits until everything has ended.

@@ -26,6 +26,7 @@ type console struct {
 	done    chan struct{} // closed when the console has ended
 
 	mu      sync.Mutex
+	conn    net.Conn // nil until QEMU is there
 	lines   bytes.Buffer
 	refuse  []string
 	isFatal bool
@@ -44,6 +45,9 @@ func (c *console) serve(l net.Listener) {
 		return // QEMU ended before it came here
 	}
 	defer conn.Close()
+	c.mu.Lock()
+	c.conn = conn
+	c.mu.Unlock()
 	buf := make([]byte, 4096)
 	var partial []byte
 	for {
@@ -95,6 +99,17 @@ func (c *console) scan(b []byte) {
 			close(c.refused)
 		}
 	}
+}
+
+// write types on the console.
+func (c *console) write(text string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		return net.ErrClosed
+	}
+	_, err := io.WriteString(c.conn, text)
+	return err
 }
 
 func (c *console) refusals() []string {

@@ -27,7 +27,10 @@ func (l *Lab) bootDisk(ctx context.Context, o *Options) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("initrd: %w", err)
 	}
-	initrd := packInitrd(files)
+	initrd := o.Initrd
+	if initrd == nil {
+		initrd = packInitrd(files)
+	}
 	var esp map[string][]byte
 	if o.UKI {
 		esp, err = l.ukiFiles(ctx, k, initrd, o)

@@ -51,6 +51,9 @@ func (m *Machine) Checksums() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.opts.Initrd != nil {
+		return fmt.Appendf(nil, "%x  /initrd.img\n", sha256.Sum256(m.opts.Initrd)), nil
+	}
 	list := fmt.Appendf(nil, "%x  /initrd.img\n", sha256.Sum256(packInitrd(files)))
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if name != busyboxPath && !strings.HasPrefix(name, modulesPath) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"touchstone.dev/touchstone/test/vm/control"
@@ -26,7 +27,8 @@ type Machine struct {
 	disk      string          // what it boots from, "" until built
 	persisted map[string]File // files of Options.Persist
 	boots     int
-	boot      *boot // nil while the machine is off
+	boot      *boot                   // nil while the machine is off
+	console   atomic.Pointer[console] // of the latest boot
 	guest     *Guest
 }
 
@@ -145,6 +147,7 @@ func (m *Machine) Start(ctx context.Context) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.console.Store(b.console)
 	limit := time.NewTimer(m.opts.BootTimeout)
 	defer limit.Stop()
 	why := ""
@@ -178,6 +181,15 @@ func (m *Machine) Console() string {
 		return ""
 	}
 	return string(b)
+}
+
+// Type types on the serial console of the latest boot. It may be called while Start waits.
+func (m *Machine) Type(text string) error {
+	c := m.console.Load()
+	if c == nil {
+		return fmt.Errorf("machine %s was never started", m.opts.Name)
+	}
+	return c.write(text)
 }
 
 // Stop switches the machine off in good order.

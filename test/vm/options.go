@@ -37,6 +37,10 @@ type Options struct {
 	UKI bool
 	// Files go into the initrd and are measured with it.
 	Files map[string]File
+	// Initrd takes the place of the initrd that is made of /init and Files; it starts an init on the root file system that does what /init does.
+	Initrd []byte
+	// RootDisk is an image that the machine sees, read-only, as the virtio disk with the serial number "root".
+	RootDisk string
 	// JobFiles reach the guest by the job disk: not measured, so that they may differ from boot to boot.
 	JobFiles map[string]File
 	// IMARules are loaded by /init, one by one, before anything else runs.

@@ -43,12 +43,15 @@ func (l *Lab) Packages(kernel string) []Package {
 	return ps
 }
 
-// installTools installs the tools that are missing, and says so.
-func (l *Lab) installTools(ctx context.Context) error {
+// installTools installs the tools that every machine needs.
+func (l *Lab) installTools(ctx context.Context) error { return l.install(ctx, tools) }
+
+// install installs the packages that are missing, and says so.
+func (l *Lab) install(ctx context.Context, packages []string) error {
 	// dpkg-query fails when it does not know one of the packages; what it prints about the others is right all the same.
-	out, _ := l.output(ctx, "", "dpkg-query", append([]string{"-W", "-f", "${db:Status-Abbrev}${Package}\n"}, tools...)...)
+	out, _ := l.output(ctx, "", "dpkg-query", append([]string{"-W", "-f", "${db:Status-Abbrev}${Package}\n"}, packages...)...)
 	var missing []string
-	for _, p := range tools {
+	for _, p := range packages {
 		if !strings.Contains("\n"+string(out), "\nii "+p+"\n") {
 			missing = append(missing, p)
 		}
