@@ -44,6 +44,14 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	w := blank(t)
+	w.install()
+	return w
+}
+
+// blank is an API server with nothing of ours in it.
+func blank(t testing.TB) *world {
+	t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", kubetest.StartOwn(t).Kubeconfig)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +61,6 @@ func newWorld(t testing.TB) *world {
 	w.must(errors.Join(clientgoscheme.AddToScheme(w.scheme), v1alpha1.AddToScheme(w.scheme)))
 	w.Client, err = client.New(config, client.Options{Scheme: w.scheme})
 	w.must(err)
-	w.install()
 	return w
 }
 
@@ -67,8 +74,17 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// install installs CRDs and all objects. There is no service network here, so the API server finds the webhook by address.
+// install installs CRDs and all objects.
 func (w *world) install() {
+	w.t.Helper()
+	w.types()
+	for _, o := range w.objects() {
+		w.must(w.Create(ctx, o))
+	}
+}
+
+// types installs the CRDs.
+func (w *world) types() {
 	w.t.Helper()
 	files, err := filepath.Glob("../../../api/v1alpha1/crds/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -81,15 +97,10 @@ func (w *world) install() {
 		w.must(yaml.Unmarshal(b, &crd.Object))
 		w.must(w.Create(ctx, crd))
 	}
-	for _, o := range w.objects() {
-		if err := w.Create(ctx, o); err != nil {
-			w.t.Fatal(err)
-		}
-	}
 	w.eventually("CRDs are served", func() error { return w.List(ctx, &v1alpha1.TrustClassList{}) })
 }
 
-// objects are what is installed.
+// objects are what is installed. There is no service network here, so the API server finds the webhook by address.
 func (w *world) objects() []client.Object {
 	all := admission.Objects(admission.Options{})
 	for _, o := range all {
@@ -181,6 +192,12 @@ func (w *world) namespace(name string) {
 	if err := w.Create(ctx, sa); err != nil && !apierrors.IsAlreadyExists(err) {
 		w.t.Fatal(err)
 	}
+	w.mayUse(name)
+}
+
+// mayUse lets the default service account of a namespace use every class.
+func (w *world) mayUse(name string) {
+	w.t.Helper()
 	use := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": map[string]any{"name": "use-" + name},
 		"roleRef":  map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "touchstone-workload-controllers"},
