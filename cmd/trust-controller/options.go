@@ -55,7 +55,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.AllowMissingUUID, "allow-missing-system-uuid", false, "accept nodes whose machine, agent or kubelet tells no SMBIOS UUID")
 	f.BoolVar(&c.Join, "join", true, "approve and deny certificates of kubelets")
 	f.DurationVar(&c.JoinWait, "join-wait", 5*time.Minute, "how long a request of a node that has not attested yet stays open")
-	f.BoolVar(&c.CarryPolicy, "carry-policy", true, "bring the TrustPolicy named default to AIAS")
+	f.BoolVar(&c.CarryPolicy, "carry-policy", true, "bring the TrustPolicy named default, and what each TrustClass demands, to AIAS")
 	f.BoolVar(&c.CarryTags, "carry-tags", true, "bring AssetTags to AIAS")
 	f.BoolVar(&c.ISecL, "isecl-compat", false, "write the labels, annotation and taint of Intel SecL-DC, too")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")

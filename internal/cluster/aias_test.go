@@ -32,6 +32,7 @@ type testAIAS struct {
 	cut     chan struct{} // closed to end all streams
 	policy  []byte
 	tags    map[string]map[string]string
+	classes map[string]protocol.Class
 	acts    []string // what was asked to be changed
 	refuse  error
 }
@@ -216,6 +217,43 @@ func (a *testAIAS) ClearTags(_ context.Context, node string) (*protocol.TagState
 	delete(a.tags, node)
 	a.acts = append(a.acts, "clear "+node)
 	return &protocol.TagState{Node: node}, nil
+}
+
+func (a *testAIAS) Classes(context.Context) ([]protocol.Class, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []protocol.Class
+	for _, c := range a.classes {
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func (a *testAIAS) SetClass(_ context.Context, c protocol.Class) (*protocol.Class, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.classes == nil {
+		a.classes = map[string]protocol.Class{}
+	}
+	a.classes[c.Name] = c
+	return &c, nil
+}
+
+func (a *testAIAS) DeleteClass(_ context.Context, name string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.classes[name]; !ok {
+		return &protocol.Problem{Title: "AIAS knows no such class", Status: 404}
+	}
+	delete(a.classes, name)
+	return nil
+}
+
+// classOf is what AIAS has of a class; "" when it has none.
+func (a *testAIAS) classOf(name string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return string(a.classes[name].Conditions)
 }
 
 // tagsOf are the tags that AIAS has for a node.

@@ -75,3 +75,12 @@ func (r *rooms) openISecL() error {
 	return r.build("isecl", 1).Watches(&v1alpha1.NodeTrust{}, all).
 		Complete(&isecl.Reconciler{Client: r.client, Live: r.m.GetAPIReader(), Log: r.o.Log, Now: r.o.Now, Owner: fieldOwner, Wrote: r.metrics.wrote})
 }
+
+// openClasses brings what classes demand to AIAS, which gives keys by it.
+func (r *rooms) openClasses() error {
+	if !r.o.CarryPolicy {
+		return nil
+	}
+	return r.build("carry-classes", 1).For(&v1alpha1.TrustClass{}).
+		Complete(&carry.Classes{Client: r.client, AIAS: r.o.AIAS, Log: r.o.Log, Count: r.metrics.carriedTo})
+}

@@ -85,6 +85,36 @@ func TestPolicyIsCarried(t *testing.T) {
 	}
 }
 
+// TestClassesAreCarried: AIAS gives keys by what the classes of the cluster demand: now, after a change, and not any more when the class is gone.
+func TestClassesAreCarried(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	ctx := context.Background()
+	tc := &v1alpha1.TrustClass{ObjectMeta: metav1.ObjectMeta{Name: "carried"}, Spec: v1alpha1.TrustClassSpec{
+		Levels: []int32{1, 5}, MaxResultAge: &metav1.Duration{Duration: 10 * time.Minute}, Tags: map[string]v1alpha1.TagValues{"country": {"de"}},
+	}}
+	if err := w.Create(ctx, tc); err != nil {
+		t.Fatal(err)
+	}
+	want := func(text string) {
+		t.Helper()
+		w.eventually("class at AIAS is "+text, 10*time.Second, func() bool { return w.aias.classOf("carried") == text })
+	}
+	want(`{"levels":[1,5],"warnings":"Allow","softwareTPM":"Deny","maxResultAge":"10m0s","tags":{"country":["de"]}}`)
+	if err := w.Get(ctx, types.NamespacedName{Name: "carried"}, tc); err != nil {
+		t.Fatal(err)
+	}
+	tc.Spec.Warnings, tc.Spec.MaxResultAge, tc.Spec.Tags = v1alpha1.Deny, nil, nil
+	if err := w.Update(ctx, tc); err != nil {
+		t.Fatal(err)
+	}
+	want(`{"levels":[1,5],"warnings":"Deny","softwareTPM":"Deny"}`)
+	if err := w.Delete(ctx, tc); err != nil {
+		t.Fatal(err)
+	}
+	want("")
+}
+
 func (w *world) tag(name string, tags map[string]v1alpha1.TagValue, nodes ...string) *v1alpha1.AssetTag {
 	w.t.Helper()
 	at := &v1alpha1.AssetTag{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.AssetTagSpec{Nodes: nodes, Tags: tags}}

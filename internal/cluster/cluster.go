@@ -48,6 +48,7 @@ type AIAS interface {
 	feed.Source
 	carry.PolicyStore
 	carry.TagStore
+	carry.ClassStore
 }
 
 // Options say how the controller runs.
@@ -69,7 +70,7 @@ type Options struct {
 	// Join lets the controller decide on certificates of kubelets; JoinWait is how long it waits for what is missing.
 	Join     bool
 	JoinWait time.Duration
-	// CarryPolicy and CarryTags bring TrustPolicy and AssetTags to AIAS.
+	// CarryPolicy brings TrustPolicy and TrustClasses to AIAS, CarryTags AssetTags.
 	CarryPolicy bool
 	CarryTags   bool
 	// ISecL writes what users of Intel SecL-DC build on, too.
