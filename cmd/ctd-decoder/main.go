@@ -55,7 +55,7 @@ func linger() {
 	if err != nil {
 		return
 	}
-	cmd := exec.Command(self, "-linger") //nolint:noctx // it outlives this process
+	cmd := exec.Command(self, "-linger") //nolint:gosec,noctx // this program; it outlives this process
 	cmd.Stdout = os.Stdout
 	_ = cmd.Start() // without it the reason is lost sometimes
 }
