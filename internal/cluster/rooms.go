@@ -79,7 +79,7 @@ func newRooms(m manager.Manager, o *Options) (*rooms, error) {
 	r.nodes = &node.Reconciler{
 		Client: r.client, Live: m.GetAPIReader(), Feed: r.feed, Board: r.board, Events: events, Log: o.Log, Now: o.Now, AllowMissingUUID: o.AllowMissingUUID,
 		ISecL: o.ISecL, Ensure: r.enforcement.Ensure, Wrote: r.metrics.wrote, Tainted: r.metrics.took,
-		Later: func(j node.Job, priority int) { r.jobs.add(j, 0, priority) },
+		Later: func(j node.Job, priority int) { r.jobs.add(j, 0, priority) }, Evict: func(name string) { r.evict.ring(name, 0) },
 	}
 	r.enforcement.Entries = r.nodes.Entries
 	r.exposure = &exposure.Reconciler{
@@ -100,7 +100,6 @@ func (r *rooms) open() error {
 		if e, ok := r.board.Get(name); ok {
 			r.jobs.look(name, node.Priority(&e))
 		}
-		r.evict.ring(name, 0)
 		r.countClasses(name)
 	})
 	r.feed.OnChange(r.tagsOf)

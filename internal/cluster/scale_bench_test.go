@@ -98,12 +98,14 @@ func BenchmarkThousandNodes(b *testing.B) {
 		w.aias.say(w.aias.trusted(name(0)))
 		w.isTrusted(name(0), true)
 	}
+	was = writes(b, registry)
 	start = time.Now()
 	for i := range 600 {
 		w.aias.say(w.aias.trusted(name(i), fallen(4, "bad policy")))
 	}
 	w.eventually("placement is closed on all", time.Minute, func() bool { return seen.closed() == 600 })
 	report(time.Since(start).Seconds(), "s/600-closed")
+	report(writes(b, registry)-was, "writes/600-closed")
 	w.eventually("600 are held, nothing is removed, all is told", time.Minute, func() bool {
 		return seen.told() == 600 && seen.removed() == 0 && w.enforcement().Status.HeldNodes == 600
 	})

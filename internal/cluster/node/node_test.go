@@ -85,7 +85,7 @@ func TestPriority(t *testing.T) {
 		t.Errorf("Priority(): got %d for a fallen node, %d for one that lost a class, %d for a trusted one", Priority(&fallen), Priority(&lost), Priority(&trusted))
 	}
 	const listed = -100 // controller-runtime: handler.LowPriority
-	if !(Closing > Opening && Opening > Looking && Looking > listed && listed > Telling) {
+	if !(Closing > Leaving && Leaving > Opening && Opening > Looking && Looking > listed && listed > Telling) {
 		t.Error("the order of priorities is wrong")
 	}
 }

@@ -74,6 +74,15 @@ func (w *wish) taint(key, scheduleValue, executeValue string, e *board.Entry, he
 	}
 }
 
+// withhold takes out what would add NoExecute to a node, and says whether there was something.
+func (w *wish) withhold(n *corev1.Node) bool {
+	before := len(w.set)
+	w.set = slices.DeleteFunc(w.set, func(t taint) bool {
+		return t.effect == corev1.TaintEffectNoExecute && !slices.ContainsFunc(n.Spec.Taints, func(have corev1.Taint) bool { return have.Key == t.key && have.Effect == t.effect })
+	})
+	return len(w.set) < before
+}
+
 // patch is the merge patch that gives a node what is wanted, or nil when it has it. Taints are one list that is replaced as a whole (its list type
 // is atomic): the patch holds others' in their order, and the resource version, so that the API server refuses it if anyone was faster.
 func (w *wish) patch(n *corev1.Node, now time.Time) []byte {

@@ -48,8 +48,9 @@ type Reconciler struct {
 	Wrote   func(resource string)
 	Tainted func(time.Duration)
 
-	// Later lets a job be done, as soon as none of a higher priority waits.
+	// Later lets a job be done, as soon as none of a higher priority waits; Evict lets a node's pods be looked at.
 	Later func(Job, int)
+	Evict func(name string)
 
 	started time.Time
 	once    sync.Once
@@ -76,17 +77,26 @@ func (r *Reconciler) Reconcile(ctx context.Context, job Job) (ctrl.Result, error
 	}
 	e := r.look(f)
 	have, want := record(f, &e, r.Board.Held(job.Node))
-	if job.Tell {
+	if job.Step == Tell {
 		return ctrl.Result{}, r.tellOf(ctx, f, &e, want)
 	}
 	shown := have
 	if want != nil {
 		shown = want
 	}
-	if err := r.place(ctx, f, &e, shown); err != nil {
+	left, err := r.place(ctx, f, &e, shown, job.Step == Execute)
+	if left {
+		r.Later(Job{Node: job.Node, Step: Execute}, Leaving)
+	} else {
+		r.Evict(job.Node) // also when the node object cannot be changed
+	}
+	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("label and taint: %w", err)
 	}
-	r.Later(Job{Node: job.Node, Tell: true}, Telling)
+	r.Later(Job{Node: job.Node, Step: Tell}, Telling)
+	if job.Step == Execute {
+		return ctrl.Result{}, nil
+	}
 	return ctrl.Result{RequeueAfter: r.again(&e), Priority: ptr.To(Looking)}, nil
 }
 
@@ -200,8 +210,9 @@ func (r *Reconciler) tellOf(ctx context.Context, f *facts, e *board.Entry, want 
 	return r.carryCondition(ctx, f, e)
 }
 
-// place patches labels and taints, in one write: its taints are one list, so that server-side apply would own others', too. When someone else was faster the object is read again, from the API server.
-func (r *Reconciler) place(ctx context.Context, f *facts, e *board.Entry, shown *v1alpha1.NodeTrustStatus) error {
+// place patches labels and taints, in one write: its taints are one list, so that server-side apply would own others', too. NoExecute is added only when execute
+// is true; else left says that this is to be done. When someone else was faster the object is read again, from the API server.
+func (r *Reconciler) place(ctx context.Context, f *facts, e *board.Entry, shown *v1alpha1.NodeTrustStatus, execute bool) (left bool, err error) {
 	n, stay, held := f.node, r.Board.Rules().Stay, r.Board.Held(f.node.Name)
 	for try := 0; ; try++ {
 		w := wanted(e, held, stay)
@@ -210,27 +221,30 @@ func (r *Reconciler) place(ctx context.Context, f *facts, e *board.Entry, shown 
 		} else {
 			w.noISecL(n)
 		}
+		if !execute {
+			left = w.withhold(n)
+		}
 		patch := w.patch(n, r.Now())
 		if patch == nil {
-			return nil
+			return left, nil
 		}
 		err := r.Client.Patch(ctx, &corev1.Node{ObjectMeta: n.ObjectMeta}, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(FieldOwner))
 		r.Wrote("nodes")
 		if err == nil {
-			if !f.said.Received.IsZero() && e.Since.Add(time.Minute).After(r.Now()) {
+			if !execute && !f.said.Received.IsZero() && e.Since.Add(time.Minute).After(r.Now()) {
 				r.Tainted(r.Now().Sub(f.said.Received))
 			}
-			return nil
+			return left, nil
 		}
 		if !apierrors.IsConflict(err) || try == 5 {
-			return err
+			return false, err
 		}
 		fresh := &corev1.Node{}
 		if err := r.Live.Get(ctx, types.NamespacedName{Name: n.Name}, fresh); err != nil {
-			return err
+			return false, err
 		}
 		if fresh.UID != n.UID {
-			return err // another object: its own event comes
+			return false, err // another object: its own event comes
 		}
 		n = fresh
 	}
