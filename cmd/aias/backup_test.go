@@ -51,6 +51,13 @@ func makeBackup(t *testing.T, images int) *backedUp {
 	if err := os.WriteFile(b.identity, []byte(id.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	killed := filepath.Join(b.data, ".backup-1") // what a backup leaves that was killed
+	if err := os.Mkdir(killed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(killed, time.Time{}, time.Now().Add(-2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
 	time.Sleep(1200 * time.Millisecond) // the ledger follows within a second
 	if out, err := command(t, "backup", "--config", b.config, "--out", b.file, "--recipient", id.Recipient().String()).CombinedOutput(); err != nil {
 		t.Fatalf("aias backup beside the service: %v\n%s", err, out)

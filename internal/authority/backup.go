@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"filippo.io/age"
 
@@ -33,6 +34,7 @@ func (a *Authority) Backup(ctx context.Context, w io.Writer, to ...age.Recipient
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
+	sweep(a.cfg.Data, a.now())
 	work, err := os.MkdirTemp(a.cfg.Data, backupWork)
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
@@ -48,6 +50,16 @@ func (a *Authority) Backup(ctx context.Context, w io.Writer, to ...age.Recipient
 		return fmt.Errorf("backup: %w", err)
 	}
 	return nil
+}
+
+// sweep takes away what backups left that were killed: copies whose secrets nobody can open any more.
+func sweep(data string, now time.Time) {
+	left, _ := filepath.Glob(filepath.Join(data, backupWork+"*")) // the pattern is ours
+	for _, dir := range left {
+		if info, err := os.Stat(dir); err == nil && now.Sub(info.ModTime()) > time.Hour {
+			_ = os.RemoveAll(dir)
+		}
+	}
 }
 
 func (a *Authority) backupDatabase(ctx context.Context, out *backup.Writer, work string) error {

@@ -39,7 +39,11 @@ type cursor struct {
 // record writes into the ledger what must not happen unrecorded; the caller acts only when it returns nil.
 func (a *Authority) record(ctx context.Context, e ledger.Entry) error {
 	e.Time = a.now()
-	return a.ledger.Append(ctx, e)
+	err := a.ledger.Append(ctx, e)
+	if err != nil && ctx.Err() == nil {
+		a.metrics.ledger.Inc()
+	}
+	return err
 }
 
 // OpenLedger opens the ledger of the data folder, where only the service may write. Until then, what must be recorded is refused. A ledger that does not
@@ -140,6 +144,7 @@ func (a *Authority) ledgerLoop(ctx context.Context) {
 		for more := true; more; {
 			var err error
 			if more, err = a.copyToLedger(ctx); err != nil && ctx.Err() == nil {
+				a.metrics.ledger.Inc()
 				a.log.Error("the ledger is behind the database", "err", err)
 			}
 		}

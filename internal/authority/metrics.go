@@ -19,6 +19,7 @@ type metrics struct {
 	disks        *prometheus.CounterVec
 	enrolments   prometheus.Counter
 	panics       prometheus.Counter
+	ledger       prometheus.Counter
 	waiting      prometheus.Gauge
 	appraisal    prometheus.Histogram
 	requests     *prometheus.HistogramVec
@@ -41,6 +42,7 @@ func newMetrics(a *Authority) *metrics {
 			Name: "aias_disk_recoveries_total", Help: "Recoveries of disk keys that were asked for, by whether they were released."}, []string{"answer"}),
 		enrolments: prometheus.NewCounter(prometheus.CounterOpts{Name: "aias_enrolments_total", Help: "Finished enrolments."}),
 		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "aias_panics_total", Help: "Requests that ended in a panic: each is a bug."}),
+		ledger:     prometheus.NewCounter(prometheus.CounterOpts{Name: "aias_ledger_failures_total", Help: "Writes to the ledger that failed: no key is released meanwhile."}),
 		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "aias_appraisals_waiting", Help: "Appraisals that wait for a processor."}),
 		appraisal: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "aias_appraisal_seconds", Help: "Time of one appraisal.", Buckets: buckets}),
@@ -49,7 +51,7 @@ func newMetrics(a *Authority) *metrics {
 		database: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "aias_database_write_seconds", Help: "Time from handing over a write until it is on disk.", Buckets: buckets}),
 	}
-	m.registry.MustRegister(m.attestations, m.refusals, m.changes, m.disks, m.imageKeys, m.enrolments, m.panics, m.waiting, m.appraisal, m.requests, m.database,
+	m.registry.MustRegister(m.attestations, m.refusals, m.changes, m.disks, m.imageKeys, m.enrolments, m.panics, m.ledger, m.waiting, m.appraisal, m.requests, m.database,
 		nodesByTrust{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -169,7 +169,7 @@ func (a *App) ledgerVerifyCmd() *cobra.Command {
 					}
 				}
 				return a.show(out, func(w io.Writer) {
-					fmt.Fprintf(w, "%d entries, each as the signed checkpoint commits to\n", out.Entries)
+					fmt.Fprintf(w, "entries: %d, each as the signed checkpoint commits to\n", out.Entries)
 					if out.Continues > 0 {
 						fmt.Fprintf(w, "they continue the %d entries of the checkpoint in %s\n", out.Continues, file)
 					}

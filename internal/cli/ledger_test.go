@@ -91,7 +91,7 @@ func TestLedgerCommands(t *testing.T) {
 	}
 	for _, where := range [][]string{offline, online} {
 		with := func(args ...string) []string { return append(append([]string{"ledger"}, args...), where...) }
-		expect(0, "600 entries, each as the signed checkpoint commits to", with("verify")...)
+		expect(0, "entries: 600, each as the signed checkpoint commits to", with("verify")...)
 		expect(0, "507", with("show", "--kind", "key-refused", "--last", "2")...)
 		expect(0, "no such entry", with("show", "--node", "w9")...)
 		expect(2, "--last", with("show", "--last", "0")...)
@@ -117,7 +117,7 @@ func TestLedgerCommands(t *testing.T) {
 	expect(2, "--key", "ledger", "verify", "--dir", dir)
 	expect(2, "--key", "ledger", "verify", "--proof", proof)
 	expect(2, "no ledger", "ledger", "verify", "--dir", temp, "--key", key)
-	expect(0, "600 entries", append([]string{"ledger", "verify", "--checkpoint", kept}, offline...)...)
+	expect(0, "entries: 600", append([]string{"ledger", "verify", "--checkpoint", kept}, offline...)...)
 	more(3)
 	expect(0, "continue the 600 entries", append([]string{"ledger", "verify", "--checkpoint", kept}, offline...)...)
 	expect(1, "tampered", append([]string{"ledger", "verify", "--checkpoint", kept}, online...)...) // that one has 600 still
