@@ -292,7 +292,7 @@ func testChallenge() protocol.Challenge {
 }
 
 // testPEM makes a self-signed certificate for key with the given life time.
-func testPEM(t *testing.T, key crypto.Signer, from, until time.Time) string {
+func testPEM(t testing.TB, key crypto.Signer, from, until time.Time) string {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "worker-1"}, NotBefore: from, NotAfter: until,
@@ -305,7 +305,7 @@ func testPEM(t *testing.T, key crypto.Signer, from, until time.Time) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-func newTestKey(t *testing.T) *ecdsa.PrivateKey {
+func newTestKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -325,7 +325,7 @@ type world struct {
 }
 
 // newWorld makes an enrolled agent; change what should be different before run.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
 		tpm:  newFakeTPM(),

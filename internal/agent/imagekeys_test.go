@@ -52,7 +52,7 @@ func (s *fakeStore) RemoveWith(_ context.Context, layers map[string]bool) ([]str
 	return []string{"app"}, s.fail
 }
 
-func newImageWorld(t *testing.T) *imageWorld {
+func newImageWorld(t testing.TB) *imageWorld {
 	t.Helper()
 	w := &imageWorld{world: newWorld(t), key: bytes.Repeat([]byte{5}, 32), id: imagekey.NewID(), store: &fakeStore{called: make(chan struct{}, 1)}}
 	w.link.challenge.Quote = []protocol.Selection{{Bank: "sha256", PCRs: imagekey.BootPCRs().Indices()}}
@@ -295,5 +295,20 @@ func TestHeldKeys(t *testing.T) {
 	}
 	if _, err := openHeldKeys(w.cfg.StateDir, nil, w.log); err == nil || !strings.Contains(err.Error(), heldFile) {
 		t.Errorf("openHeldKeys() of a damaged file: got %v", err)
+	}
+}
+
+// BenchmarkImageKey is what a first layer costs beside the TPM and AIAS, which are imitated here: attestation, request, opening.
+func BenchmarkImageKey(b *testing.B) {
+	w := newImageWorld(b)
+	a := w.annotation(b, "")
+	for b.Loop() {
+		w.images.mu.Lock()
+		clear(w.images.keys)
+		w.images.last = Report{}
+		w.images.mu.Unlock()
+		if _, err := w.images.Unwrap(context.Background(), a); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -96,7 +96,7 @@ func TestRootfs(t *testing.T) {
 	got := entries(t, built[1].Images["amd64"])
 	slices.Sort(got)
 	want := []string{
-		"0 0644 etc/group", "0 0644 etc/nsswitch.conf", "0 0644 etc/passwd", "0 0644 usr/share/doc/touchstone/LICENSE", "0 0755 usr/bin/trust-agent", "0 0755 usr/bin/tpm-device-plugin",
+		"0 0644 etc/group", "0 0644 etc/nsswitch.conf", "0 0644 etc/passwd", "0 0644 usr/share/doc/touchstone/LICENSE", "0 0755 usr/bin/trust-agent", "0 0755 usr/bin/tpm-device-plugin", "0 0755 usr/bin/ctd-decoder",
 		"2 0777 host/proc -> /proc", "2 0777 host/sys/class -> /sys/class", "2 0777 host/sys/module -> /sys/module",
 		"5 0700 var/lib/trust-agent", "5 0755 etc",
 		"5 0755 host", "5 0755 host/sys", "5 0755 host/sys/firmware", "5 0755 host/sys/firmware/efi", "5 0755 host/sys/firmware/efi/efivars",

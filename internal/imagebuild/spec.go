@@ -35,7 +35,7 @@ var Specs = []Spec{
 	},
 	{
 		Name: "trust-agent", Title: "Touchstone trust agent: proves with the TPM how a worker booted and what it runs",
-		Programs: []string{"trust-agent", "tpm-device-plugin"},
+		Programs: []string{"trust-agent", "tpm-device-plugin", "ctd-decoder"},
 		// What the agent reads of its host lies below /host. The kernel says the same to every container in proc and most of sysfs, so that
 		// links do and no folder of the host is needed; securityfs, the variables of the firmware and the kubelet's folder are mounted.
 		Entries: []Entry{
