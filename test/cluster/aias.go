@@ -24,6 +24,7 @@ const aiasTime = 30 * time.Second // until AIAS is ready
 type AIAS struct {
 	Server, CAHash string
 	CA             []byte // PEM
+	Bundle         string // file of an operator, for touchstone
 	Client         *operator.Client
 
 	process *kubetest.Process

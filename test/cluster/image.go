@@ -66,28 +66,36 @@ func busyboxLayer() (v1.Layer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the static busybox: %w", err)
 	}
+	var all []entry
+	for _, dir := range []string{"bin/", "tmp/", "etc/", "www/"} {
+		all = append(all, entry{tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}, nil})
+	}
+	all = append(all, entry{tar.Header{Typeflag: tar.TypeReg, Name: busybox[1:], Mode: 0o755}, program})
+	for _, a := range applets {
+		all = append(all, entry{tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + a, Linkname: "busybox"}, nil})
+	}
+	return layerOf(all...)
+}
+
+// entry is a file, folder or link of a layer.
+type entry struct {
+	tar.Header
+	data []byte
+}
+
+func layerOf(entries ...entry) (v1.Layer, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	add := func(h tar.Header, data []byte) {
-		h.Size = int64(len(data))
-		if err == nil {
-			err = w.WriteHeader(&h)
+	for _, e := range entries {
+		e.Size = int64(len(e.data))
+		if err := w.WriteHeader(&e.Header); err != nil {
+			return nil, err
 		}
-		if err == nil {
-			_, err = w.Write(data)
+		if _, err := w.Write(e.data); err != nil {
+			return nil, err
 		}
 	}
-	for _, dir := range []string{"bin/", "tmp/", "etc/", "www/"} {
-		add(tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}, nil)
-	}
-	add(tar.Header{Typeflag: tar.TypeReg, Name: busybox[1:], Mode: 0o755}, program)
-	for _, a := range applets {
-		add(tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + a, Linkname: "busybox"}, nil)
-	}
-	if err == nil {
-		err = w.Close()
-	}
-	if err != nil {
+	if err := w.Close(); err != nil {
 		return nil, err
 	}
 	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })

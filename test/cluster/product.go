@@ -72,7 +72,7 @@ func (c *Cluster) Install(ctx context.Context, home *Worker, policy string, more
 		},
 		"agent": map[string]any{
 			"tpm":  map[string]any{"kind": "socket", "socketFolder": SocketFolder, "socket": filepath.Base(home.Socket())},
-			"host": map[string]any{"root": MachineRoot},
+			"host": map[string]any{"root": MachineRoot}, "imageProvider": map[string]any{"enabled": true},
 		},
 		"controller": map[string]any{"approveKubelets": true},
 		"classes":    map[string]any{"regulated": map[string]any{"softwareTPM": "Allow"}},
@@ -143,6 +143,13 @@ func (c *Cluster) operate(ctx context.Context, home *Worker) (*AIAS, error) {
 		return nil, err
 	}
 	bundle.Server = a.Server
+	if text, err = json.Marshal(bundle); err != nil {
+		return nil, err
+	}
+	a.Bundle = filepath.Join(c.dir, "operator.json")
+	if err := os.WriteFile(a.Bundle, text, 0o600); err != nil {
+		return nil, err
+	}
 	if a.Client, err = operator.New(bundle); err != nil {
 		return nil, err
 	}

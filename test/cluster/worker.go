@@ -44,7 +44,7 @@ func (c *Cluster) newWorker(i int) *Worker {
 
 // disk are the folders of the worker's disk: target, and name below its folder.
 var disk = map[string]string{
-	"/var/lib/containerd": "containerd", "/etc/cni/net.d": "cni", "/var/log/pods": "pods", "/var/log/containers": "containers", "/var/lib/touchstone": "touchstone",
+	"/etc/containerd": "etc-containerd", "/var/lib/containerd": "containerd", "/etc/cni/net.d": "cni", "/var/log/pods": "pods", "/var/log/containers": "containers", "/var/lib/touchstone": "touchstone",
 }
 
 // Where a worker has the captured machine, for the agent: its root, and the folder of its TPM's socket. The kernel of this machine cannot
@@ -76,13 +76,25 @@ func (w *Worker) Boot(ctx context.Context, b *machine.Boot) error {
 		return err
 	}
 	w.outer = p
-	if err := w.enable("containerd", service{Args: []string{"containerd", "--config", w.file("containerd.toml")}}); err != nil {
+	return w.startContainerd(ctx)
+}
+
+func (w *Worker) startContainerd(ctx context.Context) error {
+	if err := w.enable("containerd", service{Args: []string{"containerd"}}); err != nil {
 		return err
 	}
-	return until(ctx, "containerd of "+w.Name, workerTime, p, func(ctx context.Context) error {
+	return until(ctx, "containerd of "+w.Name, workerTime, w.outer, func(ctx context.Context) error {
 		_, err := w.Run(ctx, "ctr", "version")
 		return err
 	})
+}
+
+// RestartContainerd has containerd read its configuration. What it runs goes on.
+func (w *Worker) RestartContainerd(ctx context.Context) error {
+	if err := w.disable(ctx, "containerd"); err != nil {
+		return err
+	}
+	return w.startContainerd(ctx)
 }
 
 func (w *Worker) file(name string) string { return filepath.Join(w.dir, name) }
@@ -115,13 +127,14 @@ func (w *Worker) layOut() error {
 		return err
 	}
 	return errors.Join(os.MkdirAll(in.Services, 0o700), writeFiles(w.dir, map[string][]byte{
-		"inside.json": text, "containerd.toml": []byte(containerdConfig),
+		"inside.json": text, "etc-containerd/config.toml": []byte(containerdConfig),
 		"machine-id": []byte(strings.ReplaceAll(machine.SystemUUID(w.Name), "-", "") + "\n"),
 	}))
 }
 
 // containerdConfig: restrict_oom_score_adj is for machines without CAP_SYS_RESOURCE.
 const containerdConfig = `version = 2
+imports = ["/etc/containerd/conf.d/*.toml"]
 root = "/var/lib/containerd"
 state = "/run/containerd"
 [grpc]
@@ -129,6 +142,8 @@ state = "/run/containerd"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "` + PauseImage + `"
   restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/containerd/certs.d"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
