@@ -17,14 +17,14 @@ import (
 // watched is what others of the cluster see of nodes. It is a watch, because whoever lists 1,000 nodes again and again keeps the API server busy by that alone.
 type watched struct {
 	mu    sync.Mutex
-	nodes map[string]*corev1.Node
+	nodes map[string]state
 	trust map[string]bool // of NodeTrusts
 }
 
 // watch begins to; each is called for each change of a node, nil for nobody.
 func watch(w *world, each func(*corev1.Node)) *watched {
 	w.t.Helper()
-	s := &watched{nodes: map[string]*corev1.Node{}, trust: map[string]bool{}}
+	s := &watched{nodes: map[string]state{}, trust: map[string]bool{}}
 	c, err := cache.New(w.config, cache.Options{Scheme: w.Scheme()})
 	if err != nil {
 		w.t.Fatal(err)
@@ -36,7 +36,8 @@ func watch(w *world, each func(*corev1.Node)) *watched {
 		defer s.mu.Unlock()
 		switch o := o.(type) {
 		case *corev1.Node:
-			s.nodes[o.Name] = o
+			t := taints(o)
+			s.nodes[o.Name] = state{open(o), strings.Contains(t, "NoSchedule"), strings.Contains(t, "NoExecute"), told(o)}
 			if each != nil {
 				each(o)
 			}
@@ -57,46 +58,47 @@ func watch(w *world, each func(*corev1.Node)) *watched {
 	return s
 }
 
+// state is what matters of a node; it is made once for each change, because tests look again and again.
+type state struct{ open, noSchedule, noExecute, told bool }
+
 // count counts nodes.
-func (s *watched) count(is func(*corev1.Node) bool) int {
+func (s *watched) count(is func(name string, n state) bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
-	for _, node := range s.nodes {
-		if is(node) {
-			n++
+	c := 0
+	for name, n := range s.nodes {
+		if is(name, n) {
+			c++
 		}
 	}
-	return n
+	return c
 }
 
 // opened counts the nodes that take pods of the class.
 func (s *watched) opened() int {
-	return s.count(func(n *corev1.Node) bool { return open(n) && !strings.Contains(taints(n), "NoSchedule") })
+	return s.count(func(_ string, n state) bool { return n.open && !n.noSchedule })
 }
 
 // trusted counts those of them whose NodeTrust says that they are trusted.
 func (s *watched) trusted() int {
-	return s.count(func(n *corev1.Node) bool {
-		return open(n) && !strings.Contains(taints(n), "NoSchedule") && s.trust[n.Name]
-	})
+	return s.count(func(name string, n state) bool { return n.open && !n.noSchedule && s.trust[name] })
 }
 
 // closed counts the nodes that take no pods any more.
 func (s *watched) closed() int {
-	return s.count(func(n *corev1.Node) bool { return !open(n) && strings.Contains(taints(n), "NoSchedule") })
+	return s.count(func(_ string, n state) bool { return !n.open && n.noSchedule })
 }
 
 // removed counts the nodes whose pods are removed.
 func (s *watched) removed() int {
-	return s.count(func(n *corev1.Node) bool { return strings.Contains(taints(n), "NoExecute") })
+	return s.count(func(_ string, n state) bool { return n.noExecute })
 }
 
 // told counts the nodes of which is told that they fell.
 func (s *watched) told() int {
-	return s.count(func(n *corev1.Node) bool {
-		trusted, known := s.trust[n.Name]
-		return known && !trusted && told(n)
+	return s.count(func(name string, n state) bool {
+		trusted, known := s.trust[name]
+		return known && !trusted && n.told
 	})
 }
 

@@ -14,7 +14,7 @@ type Step int
 
 // Steps, in their order; each leads to the next.
 const (
-	Place   Step = iota // labels, and taints but NoExecute: what may come to the node
+	Place   Step = iota // labels and taints, without NoExecute when other nodes fell, too: what may come to the node
 	Execute             // NoExecute: what must leave it
 	Tell                // NodeTrust, condition, event: they decide nothing
 )

@@ -211,7 +211,7 @@ func (r *Reconciler) tellOf(ctx context.Context, f *facts, e *board.Entry, want 
 }
 
 // place patches labels and taints, in one write: its taints are one list, so that server-side apply would own others', too. NoExecute is added only when execute
-// is true; else left says that this is to be done. When someone else was faster the object is read again, from the API server.
+// is true, or no other node fell; else left says that this is to be done. When someone else was faster the object is read again, from the API server.
 func (r *Reconciler) place(ctx context.Context, f *facts, e *board.Entry, shown *v1alpha1.NodeTrustStatus, execute bool) (left bool, err error) {
 	n, stay, held := f.node, r.Board.Rules().Stay, r.Board.Held(f.node.Name)
 	for try := 0; ; try++ {
@@ -221,7 +221,7 @@ func (r *Reconciler) place(ctx context.Context, f *facts, e *board.Entry, shown 
 		} else {
 			w.noISecL(n)
 		}
-		if !execute {
+		if !execute && r.burst() {
 			left = w.withhold(n)
 		}
 		patch := w.patch(n, r.Now())
@@ -248,6 +248,11 @@ func (r *Reconciler) place(ctx context.Context, f *facts, e *board.Entry, shown 
 		}
 		n = fresh
 	}
+}
+
+// burst says whether more nodes fell at once than may always fall: then the breaker may still have to see some.
+func (r *Reconciler) burst() bool {
+	return r.Board.Outcome().Fallen > r.Board.Rules().Breaker.MinNodes
 }
 
 // carryCondition sets the node's condition, and tells of a change in an event.
