@@ -110,7 +110,15 @@ func TestLedgerTampered(t *testing.T) {
 	if _, err := w.copyToLedger(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2 * ledger.CheckpointInterval)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(ledger.CheckpointInterval) {
+		cp, err := w.ledger.Reader().Checkpoint(t.Context())
+		if err == nil && cp.Size > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no checkpoint covers what was appended: got %+v, %v", cp, err)
+		}
+	}
 	if err := w.saveCursor(t.Context()); err != nil {
 		t.Fatal(err)
 	}
