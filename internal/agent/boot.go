@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"touchstone.dev/touchstone/internal/protocol"
@@ -88,7 +89,7 @@ func (b *booting) try(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		if ctx.Err() == nil {
 			b.last = err
-			b.once("not attested yet: " + err.Error())
+			b.once(notYet(err))
 		} else if b.last == nil {
 			b.last = err
 		}
@@ -106,6 +107,14 @@ func (b *booting) try(ctx context.Context) (time.Duration, error) {
 	}
 	b.once(refusalText(d))
 	return max(b.options.Again, minInterval), ErrDisksClosed
+}
+
+// notYet says why there is no verdict yet. That the network is not up is no failure in an initramfs.
+func notYet(err error) string {
+	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
+		return "waiting for the network"
+	}
+	return "not attested yet: " + err.Error()
 }
 
 // connect opens TPM and connection, when they are not.

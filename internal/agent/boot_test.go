@@ -3,8 +3,10 @@ package agent
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,10 +56,10 @@ func TestBootAttest(t *testing.T) {
 			err: ErrNoVerdict, took: 30 * time.Second, said: []string{"not attested yet: connection refused"}, tries: 5},
 		{name: "comes up", next: func(w *world, n int) (*protocol.Attestation, error) {
 			if n < 4 {
-				return nil, errors.New("network is unreachable")
+				return nil, fmt.Errorf("reach AIAS: %w", syscall.ENETUNREACH)
 			}
 			return w.disks(&protocol.DiskAnswer{Open: true})
-		}, took: 12 * time.Second, said: []string{"network is unreachable", "opens"}, tries: 4},
+		}, took: 12 * time.Second, said: []string{"waiting for the network", "opens"}, tries: 4},
 		{name: "knows the node no more", next: func(*world, int) (*protocol.Attestation, error) {
 			return nil, &Refusal{Problem: protocol.Problem{Title: "this node is not enrolled", Status: http.StatusForbidden}}
 		}, err: ErrNoVerdict, took: 30 * time.Second, said: []string{"this node is not enrolled"}, tries: 2},
@@ -144,4 +146,26 @@ func TestCloseLatch(t *testing.T) {
 			t.Error("a latch that was closed was extended again: AIAS would not recognise it")
 		}
 	})
+}
+
+// TestBootIdentity: what an initramfs keeps is the enrolment with a certificate of its own; the one of the running agent stays.
+func TestBootIdentity(t *testing.T) {
+	w := newWorld(t)
+	id, err := LoadIdentity(w.cfg.StateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bootIdentity(t.Context(), w.link, w.tpm, id); err == nil {
+		t.Error("bootIdentity while AIAS gives none: got nil, want an error")
+	}
+	long := testPEM(t, w.tpm.TLSSigner(), time.Now(), time.Now().Add(400*24*time.Hour))
+	w.link.renewal = &protocol.Renewal{Certificate: long}
+	boot, err := bootIdentity(t.Context(), w.link, w.tpm, id)
+	if err != nil || boot.Certificate != long || boot.CA != id.CA || boot.Node != id.Node || id.Certificate == long {
+		t.Errorf("bootIdentity: got %+v, %v, want the long certificate in a copy", boot, err)
+	}
+	w.link.renewal = &protocol.Renewal{Certificate: "no certificate"}
+	if _, err := bootIdentity(t.Context(), w.link, w.tpm, id); err == nil {
+		t.Error("bootIdentity with no certificate: got nil, want an error")
+	}
 }

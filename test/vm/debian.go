@@ -20,6 +20,9 @@ var diskTools = []string{"debootstrap", "cryptsetup-bin", "clevis-luks", "e2fspr
 
 // debianRoot returns a folder with a small Debian system that has the kernel's modules. It takes minutes to make, and is kept.
 func (l *Lab) debianRoot(ctx context.Context, k *Kernel) (string, error) {
+	if os.Getuid() != 0 {
+		return "", errors.New("a Debian system is made by debootstrap and chroot: run as root")
+	}
 	if err := l.install(ctx, diskTools); err != nil {
 		return "", err
 	}

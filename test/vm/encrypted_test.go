@@ -19,7 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"touchstone.dev/touchstone/internal/operator"
+	"touchstone.dev/touchstone/internal/ledger"
+	"touchstone.dev/touchstone/internal/nbde"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/swtpm"
 	"touchstone.dev/touchstone/internal/tpm"
@@ -32,6 +33,7 @@ const passphrase = "correct horse battery staple"
 
 // What the console shows.
 const (
+	saysAttests = "trust-agent: attesting to"
 	saysOpen    = "trust-agent: AIAS opens the disks"
 	saysRefused = "trust-agent: AIAS does not open the disks"
 	saysAway    = "trust-agent: no verdict in time"
@@ -81,6 +83,10 @@ func TestEncryptedRoot(t *testing.T) {
 	v.stop(t)
 
 	up = v.start(t, "good boot")
+	v.await(t, saysAttests)
+	since := time.Now()
+	v.await(t, saysOpen)
+	t.Logf("good boot: attested and judged within %.1f s, the network's start included", time.Since(since).Seconds())
 	up.opened(t)
 	v.checkOpened(t)
 	v.stop(t)
@@ -94,6 +100,8 @@ func TestEncryptedRoot(t *testing.T) {
 		l := v.disk(t).Last
 		return l != nil && !l.Released && strings.Contains(l.Reason, "level 4 is fail")
 	})
+	v.checkLedger(t, ledger.KeyReleased, string(nbde.GrantBinding))
+	v.checkLedger(t, ledger.KeyRefused, "level 4 is fail")
 	up.end(t)
 	if v.screen.shows(saysOpen) {
 		t.Error("command line changed: the console says that the disk opens")
@@ -311,7 +319,36 @@ func (v *vault) checkOpened(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("AIAS: %s, %+v", n.Trust, n.Levels)
-	_ = operator.Last
+}
+
+// checkLedger wants an entry on the disk of the machine in the ledger of AIAS.
+func (v *vault) checkLedger(t *testing.T, kind ledger.Kind, reason string) {
+	t.Helper()
+	l := v.aias.Ledger()
+	key, err := l.Key(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := ledger.NewReader(l, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// AIAS gathers entries for a moment before it signs them.
+	eventually(t, fmt.Sprintf("the ledger has %s, %s", kind, reason), func() bool {
+		cp, err := r.Checkpoint(t.Context())
+		if err != nil {
+			return false
+		}
+		for e, err := range r.Entries(t.Context(), cp, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Kind == kind && e.Node == vaultName && strings.HasPrefix(e.Subject, "disk-key:") && strings.Contains(e.Reason, reason) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func (v *vault) stop(t *testing.T) {
