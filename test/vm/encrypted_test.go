@@ -27,8 +27,9 @@ import (
 )
 
 // encryptedLine is the command line of a worker with an encrypted root: the network comes up in the initramfs, IMA measures there. On a busy host an
-// emulated timer can be so late that the kernel would take it for broken, and panic: no_timer_check.
-const encryptedLine = "root=/dev/mapper/root ro net.ifnames=0 ip=:::::eth0:dhcp console=ttyS0,115200 ima_policy=tcb module.sig_enforce=1 no_timer_check panic=-1 quiet"
+// emulated timer can be so late that the kernel would take it for broken, and panic: no_timer_check. Not quiet: the prompt for the
+// passphrase ends no line, and is recorded with what follows it.
+const encryptedLine = "root=/dev/mapper/root ro net.ifnames=0 ip=:::::eth0:dhcp console=ttyS0,115200 ima_policy=tcb module.sig_enforce=1 no_timer_check panic=-1"
 
 const passphrase = "correct horse battery staple"
 
