@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,21 +49,12 @@ func (a *Authority) meets(ctx context.Context, n *node, k *store.ImageKey, now t
 			return nil, fmt.Errorf("conditions of image key %s: %w", k.ID, err)
 		}
 		for _, why := range release.Meets(&c, standing, now).Missing {
-			if !contains(reasons, why) {
+			if !slices.Contains(reasons, why) {
 				reasons = append(reasons, why)
 			}
 		}
 	}
 	return reasons, nil
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }
 
 // releaseKey gives an image key to a node. The proofs, in order:

@@ -62,21 +62,21 @@ func TestBreaker(t *testing.T) {
 	w.pod("two", "w05", "regulated")
 	time.Sleep(300 * time.Millisecond)
 	w.aias.say(w.aias.trusted("w09", fallen(4, "one is carried out")))
-	w.eventually("one node is carried out", 5*time.Second, func() bool { return strings.Contains(taints(w.get("w09")), both) })
+	w.eventually("one node is carried out", func() bool { return strings.Contains(taints(w.get("w09")), both) })
 	w.aias.say(w.aias.trusted("w09"))
 	w.isTrusted("w09", true)
 
 	for _, name := range nodes[:6] {
 		w.aias.say(w.aias.trusted(name, fallen(4, "bad policy")))
 	}
-	w.eventually("held", 10*time.Second, func() bool {
+	w.eventually("held", func() bool {
 		te := w.enforcement()
 		return te.Status.State == v1alpha1.StateHeld && te.Status.HeldNodes == 6
 	})
-	w.eventually("all have NoSchedule, none NoExecute", 10*time.Second, func() bool {
+	w.eventually("all have NoSchedule, none NoExecute", func() bool {
 		return w.count(nodes, "untrusted:NoSchedule") == 6 && w.count(nodes, "untrusted:NoExecute") == 0
 	})
-	w.eventually("NodeTrust says so", 5*time.Second, func() bool {
+	w.eventually("NodeTrust says so", func() bool {
 		return meta.IsStatusConditionTrue(w.trust("w03").Status.Conditions, v1alpha1.ConditionHeld)
 	})
 	w.event("TrustEnforcement", v1alpha1.EnforcementName, "EnforcementHeld", "spec.confirm")
@@ -93,19 +93,12 @@ func TestBreaker(t *testing.T) {
 	if te.Status.HoldID != id {
 		t.Errorf("hold after a restart: got %q, want %q", te.Status.HoldID, id)
 	}
-	te.Spec.Confirm = "wrong"
-	if err := w.Update(context.Background(), te); err != nil {
-		t.Fatal(err)
-	}
+	w.edit(te, func() { te.Spec.Confirm = "wrong" })
 	w.never("confirmed by a wrong name", 500*time.Millisecond, func() bool { return w.count(nodes, "untrusted:NoExecute") > 0 })
-	te = w.enforcement()
-	te.Spec.Confirm = id
-	if err := w.Update(context.Background(), te); err != nil {
-		t.Fatal(err)
-	}
-	w.eventually("carried out", 5*time.Second, func() bool { return w.count(nodes, "untrusted:NoExecute") == 6 })
-	w.gone("one", 5*time.Second)
-	w.gone("two", 5*time.Second)
+	w.edit(te, func() { te.Spec.Confirm = id })
+	w.eventually("carried out", func() bool { return w.count(nodes, "untrusted:NoExecute") == 6 })
+	w.gone("one")
+	w.gone("two")
 }
 
 // TestOutage: AIAS is away for longer than results live: no pod comes, none is removed; when it is back, trust is.
@@ -114,11 +107,11 @@ func TestOutage(t *testing.T) {
 	w.run()
 	w.aias.life = 5 * time.Second
 	nodes := w.fleet(5)
-	w.eventually("all are trusted", 4*time.Second, func() bool { return w.count(nodes, "untrusted") == 0 && w.trust("w04").Status.Trusted })
+	w.eventually("all are trusted", func() bool { return w.count(nodes, "untrusted") == 0 && w.trust("w04").Status.Trusted })
 	w.aias.setDown(true)
-	w.eventually("placement is closed", 15*time.Second, func() bool { return w.count(nodes, "untrusted:NoSchedule") == 5 })
-	w.eventually("held", 10*time.Second, func() bool { return w.enforcement().Status.State == v1alpha1.StateHeld })
-	w.eventually("nothing is removed", 5*time.Second, func() bool { return w.count(nodes, "untrusted:NoExecute") == 0 })
+	w.eventually("placement is closed", func() bool { return w.count(nodes, "untrusted:NoSchedule") == 5 })
+	w.eventually("held", func() bool { return w.enforcement().Status.State == v1alpha1.StateHeld })
+	w.eventually("nothing is removed", func() bool { return w.count(nodes, "untrusted:NoExecute") == 0 })
 	w.never("something is removed", time.Second, func() bool { return w.count(nodes, "untrusted:NoExecute") > 0 })
 	w.aias.life = time.Minute
 	w.aias.setDown(false)
@@ -128,7 +121,7 @@ func TestOutage(t *testing.T) {
 	for _, name := range nodes {
 		w.isTrusted(name, true)
 	}
-	w.eventually("enforced again", 10*time.Second, func() bool { return w.enforcement().Status.State == v1alpha1.StateEnforcing })
+	w.eventually("enforced again", func() bool { return w.enforcement().Status.State == v1alpha1.StateEnforcing })
 }
 
 // TestOtherPodsStay: without NoExecute where pods without a class may stay.
@@ -149,9 +142,6 @@ func TestOtherPodsStay(t *testing.T) {
 		t.Errorf("taints: got %q, want NoSchedule only", got)
 	}
 	te = w.enforcement()
-	te.Spec.OtherPods = v1alpha1.Evict
-	if err := w.Update(context.Background(), te); err != nil {
-		t.Fatal(err)
-	}
-	w.eventually("NoExecute follows the settings", 5*time.Second, func() bool { return strings.Contains(taints(w.get("w1")), "NoExecute") })
+	w.edit(te, func() { te.Spec.OtherPods = v1alpha1.Evict })
+	w.eventually("NoExecute follows the settings", func() bool { return strings.Contains(taints(w.get("w1")), "NoExecute") })
 }

@@ -32,7 +32,7 @@ func (w *world) accepted(name, status, message string) {
 			w.t.Logf("condition of %s: %+v", name, last)
 		}
 	}()
-	w.eventually("Accepted of "+name+" is "+status, 10*time.Second, func() bool {
+	w.eventually("Accepted of "+name+" is "+status, func() bool {
 		tp := &v1alpha1.TrustPolicy{}
 		if err := w.Get(context.Background(), types.NamespacedName{Name: name}, tp); err != nil {
 			w.t.Fatal(err)
@@ -65,16 +65,10 @@ func TestPolicyIsCarried(t *testing.T) {
 		t.Error("the API server took a word that the policy does not know")
 	}
 	w.aias.refuse = &protocol.Problem{Title: "the policy is in a file", Status: 409, Remedy: "change the file"}
-	tp := &v1alpha1.TrustPolicy{}
+	tp := &v1alpha1.TrustPolicy{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
 	change := func(spec string) {
 		t.Helper()
-		if err := w.Get(context.Background(), types.NamespacedName{Name: "default"}, tp); err != nil {
-			t.Fatal(err)
-		}
-		tp.Spec.Raw = []byte(spec)
-		if err := w.Update(context.Background(), tp); err != nil {
-			t.Fatal(err)
-		}
+		w.edit(tp, func() { tp.Spec.Raw = []byte(spec) })
 	}
 	change(`{"secureBoot":{"dbx":"any"}}`)
 	w.accepted("default", "False", "the policy is in a file")
@@ -98,16 +92,10 @@ func TestClassesAreCarried(t *testing.T) {
 	}
 	want := func(text string) {
 		t.Helper()
-		w.eventually("class at AIAS is "+text, 10*time.Second, func() bool { return w.aias.classOf("carried") == text })
+		w.eventually("class at AIAS is "+text, func() bool { return w.aias.classOf("carried") == text })
 	}
 	want(`{"levels":[1,5],"warnings":"Allow","softwareTPM":"Deny","maxResultAge":"10m0s","tags":{"country":["de"]}}`)
-	if err := w.Get(ctx, types.NamespacedName{Name: "carried"}, tc); err != nil {
-		t.Fatal(err)
-	}
-	tc.Spec.Warnings, tc.Spec.MaxResultAge, tc.Spec.Tags = v1alpha1.Deny, nil, nil
-	if err := w.Update(ctx, tc); err != nil {
-		t.Fatal(err)
-	}
+	w.edit(tc, func() { tc.Spec.Warnings, tc.Spec.MaxResultAge, tc.Spec.Tags = v1alpha1.Deny, nil, nil })
 	want(`{"levels":[1,5],"warnings":"Deny","softwareTPM":"Deny"}`)
 	if err := w.Delete(ctx, tc); err != nil {
 		t.Fatal(err)
@@ -126,7 +114,7 @@ func (w *world) tag(name string, tags map[string]v1alpha1.TagValue, nodes ...str
 
 func (w *world) tagState(name, condition, status, message string) {
 	w.t.Helper()
-	w.eventually(condition+" of "+name+" is "+status+": "+message, 10*time.Second, func() bool {
+	w.eventually(condition+" of "+name+" is "+status+": "+message, func() bool {
 		at := &v1alpha1.AssetTag{}
 		if err := w.Get(context.Background(), types.NamespacedName{Name: name}, at); err != nil {
 			w.t.Fatal(err)
@@ -145,7 +133,7 @@ func TestTagsAreCarried(t *testing.T) {
 	w.isTrusted("w1", true)
 	has := func(node string, want map[string]string) {
 		t.Helper()
-		w.eventually("tags of "+node, 15*time.Second, func() bool { return maps.Equal(w.aias.tagsOf(node), want) })
+		w.eventually("tags of "+node, func() bool { return maps.Equal(w.aias.tagsOf(node), want) })
 	}
 	w.aias.tags["by-hand"] = map[string]string{"set": "with-the-cli"}
 	w.tag("country", map[string]v1alpha1.TagValue{"country": "de"}, "w1", "w2")
@@ -165,7 +153,7 @@ func TestTagsAreCarried(t *testing.T) {
 	}
 	has("w1", map[string]string{"country": "de"})
 	w.tagState("country", v1alpha1.ConditionAccepted, "True", "")
-	w.eventually("AssetTag site is gone", 10*time.Second, func() bool {
+	w.eventually("AssetTag site is gone", func() bool {
 		return w.Get(context.Background(), types.NamespacedName{Name: "site"}, &v1alpha1.AssetTag{}) != nil
 	})
 
@@ -202,7 +190,7 @@ func TestTagsWhileAIASIsAway(t *testing.T) {
 	at := w.tag("country", map[string]v1alpha1.TagValue{"country": "de"}, "w1")
 	want := map[string]string{"country": "de"}
 	issued := func() bool { return maps.Equal(w.aias.tagsOf("w1"), want) }
-	w.eventually("tags are issued", 15*time.Second, issued)
+	w.eventually("tags are issued", issued)
 	w.tagState("country", v1alpha1.ConditionAccepted, "True", "")
 
 	w.aias.setDown(true)
@@ -210,7 +198,7 @@ func TestTagsWhileAIASIsAway(t *testing.T) {
 	delete(w.aias.tags, "w1") // restored from an old copy
 	w.aias.mu.Unlock()
 	w.aias.setDown(false)
-	w.eventually("tags that were lost are issued again", 30*time.Second, issued)
+	w.eventually("tags that were lost are issued again", issued)
 
 	stop()
 	w.aias.setDown(true)
@@ -223,5 +211,5 @@ func TestTagsWhileAIASIsAway(t *testing.T) {
 	}
 	w.never("the AssetTag is let go while AIAS has its tags", 4*time.Second, func() bool { return !there() })
 	w.aias.setDown(false)
-	w.eventually("tags are cleared, and the AssetTag is gone", 40*time.Second, func() bool { return len(w.aias.tagsOf("w1")) == 0 && !there() })
+	w.eventually("tags are cleared, and the AssetTag is gone", func() bool { return len(w.aias.tagsOf("w1")) == 0 && !there() })
 }

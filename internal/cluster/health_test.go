@@ -67,7 +67,7 @@ func TestReadyz(t *testing.T) {
 	addresses := []string{free(t), free(t)}
 	replica := func(i int, word string) {
 		t.Helper()
-		w.eventually(addresses[i]+" is ready and says "+word, 30*time.Second, func() bool {
+		w.eventually(addresses[i]+" is ready and says "+word, func() bool {
 			code, text := get(addresses[i])
 			return code == 200 && strings.Contains(text, word)
 		})

@@ -76,7 +76,7 @@ func (w *world) decision(name string) (string, string) {
 
 func (w *world) decided(name, want, message string) {
 	w.t.Helper()
-	w.eventually(name+" is "+want, 10*time.Second, func() bool { d, _ := w.decision(name); return d != "" })
+	w.eventually(name+" is "+want, func() bool { d, _ := w.decision(name); return d != "" })
 	if d, m := w.decision(name); d != want || !strings.Contains(m, message) {
 		w.t.Errorf("request of %s: got %s because %q, want %s because %q", name, d, m, want, message)
 	}

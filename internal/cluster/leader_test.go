@@ -40,7 +40,7 @@ func TestLeaders(t *testing.T) {
 	stop()
 	start := time.Now()
 	w.aias.say(w.aias.trusted("w1", fallen(4, "miner")))
-	w.eventually("the other one tainted", 20*time.Second, func() bool { return strings.Contains(taints(w.get("w1")), "NoExecute") })
+	w.eventually("the other one tainted", func() bool { return strings.Contains(taints(w.get("w1")), "NoExecute") })
 	t.Logf("taken over and tainted after %s", time.Since(start).Round(time.Millisecond))
 	w.isTrusted("w1", false)
 }

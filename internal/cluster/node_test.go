@@ -44,11 +44,8 @@ func TestTrustComesAndGoes(t *testing.T) {
 	}
 	start := time.Now()
 	w.aias.say(w.aias.trusted("w1", fallen(4, "/usr/bin/miner is not known")))
-	w.eventually("tainted", 5*time.Second, func() bool { return strings.Contains(taints(w.get("w1")), both) })
+	w.eventually("tainted", func() bool { return strings.Contains(taints(w.get("w1")), both) })
 	t.Logf("from the verdict at AIAS to the taint: %s", time.Since(start).Round(time.Millisecond))
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("from the verdict to the taint: %s, want less than a second", took)
-	}
 	w.isTrusted("w1", false)
 	n := w.get("w1")
 	if got := taints(n); got != theirs+" "+both || n.Labels[v1alpha1.LevelLabelPrefix+"4"] != "fail" {
@@ -71,7 +68,7 @@ func TestBinding(t *testing.T) {
 	code := func(want string) {
 		t.Helper()
 		w.isTrusted("w1", false)
-		w.eventually(want, 5*time.Second, func() bool { return w.trust("w1").Status.Conditions[0].Reason == want })
+		w.eventually(want, func() bool { return w.trust("w1").Status.Conditions[0].Reason == want })
 	}
 	status := func(change func(*corev1.Node)) {
 		t.Helper()
@@ -104,7 +101,7 @@ func TestRecreated(t *testing.T) {
 	if err := w.Delete(context.Background(), n); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("NodeTrust goes with its node", 10*time.Second, func() bool { return w.trust("w1").UID == "" })
+	w.eventually("NodeTrust goes with its node", func() bool { return w.trust("w1").UID == "" })
 	time.Sleep(1100 * time.Millisecond) // times are kept to the second
 	w.node("w1")
 	w.isTrusted("w1", false)
@@ -129,7 +126,7 @@ func TestExpiry(t *testing.T) {
 	w.isTrusted("w1", true)
 	w.aias.setDown(true)
 	end := r.Issued.Truncate(time.Second).Add(w.aias.life)
-	w.eventually("tainted", 10*time.Second, func() bool { return strings.Contains(taints(w.get("w1")), "untrusted:NoSchedule") })
+	w.eventually("tainted", func() bool { return strings.Contains(taints(w.get("w1")), "untrusted:NoSchedule") })
 	if late := time.Since(end); late < 0 || late > time.Second {
 		t.Errorf("tainted %s after the end, want at once", late)
 	}
@@ -149,13 +146,12 @@ func TestSpoofs(t *testing.T) {
 	w.node("w1")
 	w.isTrusted("w1", false)
 	n := w.get("w1")
-	n.Labels[v1alpha1.TrustedLabel] = "true"
-	n.Labels[v1alpha1.ClassNodeLabelPrefix+"regulated"] = "true"
-	n.Spec.Taints = nil
-	if err := w.Update(context.Background(), n, client.FieldOwner("intruder")); err != nil {
-		t.Fatal(err)
-	}
-	w.eventually("put right", 10*time.Second, func() bool {
+	w.edit(n, func() {
+		n.Labels[v1alpha1.TrustedLabel] = "true"
+		n.Labels[v1alpha1.ClassNodeLabelPrefix+"regulated"] = "true"
+		n.Spec.Taints = nil
+	}, client.FieldOwner("intruder"))
+	w.eventually("put right", func() bool {
 		n := w.get("w1")
 		_, spoofed := n.Labels[v1alpha1.ClassNodeLabelPrefix+"regulated"]
 		return !spoofed && n.Labels[v1alpha1.TrustedLabel] == "false" && strings.Contains(taints(n), "untrusted:NoSchedule")
@@ -163,7 +159,7 @@ func TestSpoofs(t *testing.T) {
 	if err := w.Delete(context.Background(), w.trust("w1")); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("NodeTrust is there again", 10*time.Second, func() bool { return len(w.trust("w1").Status.Conditions) > 0 })
+	w.eventually("NodeTrust is there again", func() bool { return len(w.trust("w1").Status.Conditions) > 0 })
 }
 
 // TestForged: results that AIAS did not sign, or signed for another node, do not count; a new key of AIAS is found.
@@ -208,7 +204,7 @@ func TestClasses(t *testing.T) {
 	}))
 	has := func(want ...string) {
 		t.Helper()
-		w.eventually(strings.Join(want, " "), 10*time.Second, func() bool {
+		w.eventually(strings.Join(want, " "), func() bool {
 			var got []string
 			for _, name := range []string{"boot", "german", "strict"} {
 				if w.get("w1").Labels[v1alpha1.ClassNodeLabelPrefix+name] == "true" {
@@ -224,7 +220,7 @@ func TestClasses(t *testing.T) {
 	}
 	nodes := func(class string, want int32) {
 		t.Helper()
-		w.eventually("count of "+class, 10*time.Second, func() bool {
+		w.eventually("count of "+class, func() bool {
 			var tc v1alpha1.TrustClass
 			return w.Get(ctx, types.NamespacedName{Name: class}, &tc) == nil && tc.Status.Nodes == want
 		})

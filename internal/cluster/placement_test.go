@@ -38,14 +38,14 @@ func TestPlacementFirst(t *testing.T) {
 		w.aias.say(w.aias.trusted(name(i)))
 	}
 	w.run()
-	w.eventually("all are trusted", time.Minute, func() bool { return seen.trusted() == nodes })
+	w.eventually("all are trusted", func() bool { return seen.trusted() == nodes })
 	mu.Lock()
 	falls = true
 	mu.Unlock()
 	for i := range nodes {
 		w.aias.say(w.aias.trusted(name(i), fallen(4, "bad policy")))
 	}
-	w.eventually("all is told", time.Minute, func() bool { return seen.told() == nodes })
+	w.eventually("all is told", func() bool { return seen.told() == nodes })
 	mu.Lock()
 	defer mu.Unlock()
 	t.Logf("told of %d nodes when the last of %d was closed", early, nodes)

@@ -214,18 +214,15 @@ func TestRealAIAS(t *testing.T) {
 	start := time.Now()
 	m.attest("boot_aggregate;miner", boot)
 	attested := time.Since(start)
-	w.eventually("tainted", 5*time.Second, func() bool { return strings.Contains(taints(w.get("w1")), both) })
+	w.eventually("tainted", func() bool { return strings.Contains(taints(w.get("w1")), both) })
 	took := time.Since(start)
 	t.Logf("from the agent's Evidence to the taint: %s (of which %s until the agent had its answer)", took.Round(time.Millisecond), attested.Round(time.Millisecond))
-	if took > time.Second {
-		t.Errorf("from the agent's Evidence to the taint: %s, want less than a second", took)
-	}
 	w.isTrusted("w1", false)
 	if got := w.get("w1").Labels["node-restriction.kubernetes.io/touchstone-level-5"]; got != "fail" {
 		t.Errorf("label of level 5: got %q, want fail", got)
 	}
 	m.attest("boot_aggregate", "6f3c1f5e-1111-4222-8333-444455556667")
-	w.eventually("rebooted", 10*time.Second, func() bool { return w.trust("w1").Status.Conditions[0].Reason == "Rebooted" })
+	w.eventually("rebooted", func() bool { return w.trust("w1").Status.Conditions[0].Reason == "Rebooted" })
 	m.attest("boot_aggregate", boot)
 	w.isTrusted("w1", true)
 	stopController()

@@ -75,9 +75,9 @@ func BenchmarkThousandNodes(b *testing.B) {
 	runtime.ReadMemStats(&before)
 	start := time.Now()
 	w.run(func(o *Options) { o.Registry = registry })
-	w.eventually("all take pods", 2*time.Minute, func() bool { return seen.opened() == nodes })
+	w.eventually("all take pods", func() bool { return seen.opened() == nodes })
 	report(time.Since(start).Seconds(), "s/all-opened")
-	w.eventually("all are trusted", 2*time.Minute, func() bool { return seen.trusted() == nodes })
+	w.eventually("all are trusted", func() bool { return seen.trusted() == nodes })
 	report(time.Since(start).Seconds(), "s/all-trusted")
 	time.Sleep(5 * time.Second)
 	runtime.GC()
@@ -93,7 +93,7 @@ func BenchmarkThousandNodes(b *testing.B) {
 	report(writes(b, registry)-was, "writes/steady-round")
 	for b.Loop() {
 		w.aias.say(w.aias.trusted(name(0), fallen(5, "miner")))
-		took := w.eventually("tainted", 10*time.Second, func() bool { return strings.Contains(taints(w.get(name(0))), "NoExecute") })
+		took := w.eventually("tainted", func() bool { return strings.Contains(taints(w.get(name(0))), "NoExecute") })
 		report(float64(took.Milliseconds()), "ms/fall")
 		w.aias.say(w.aias.trusted(name(0)))
 		w.isTrusted(name(0), true)
@@ -103,10 +103,10 @@ func BenchmarkThousandNodes(b *testing.B) {
 	for i := range 600 {
 		w.aias.say(w.aias.trusted(name(i), fallen(4, "bad policy")))
 	}
-	w.eventually("placement is closed on all", time.Minute, func() bool { return seen.closed() == 600 })
+	w.eventually("placement is closed on all", func() bool { return seen.closed() == 600 })
 	report(time.Since(start).Seconds(), "s/600-closed")
 	report(writes(b, registry)-was, "writes/600-closed")
-	w.eventually("600 are held, nothing is removed, all is told", time.Minute, func() bool {
+	w.eventually("600 are held, nothing is removed, all is told", func() bool {
 		return seen.told() == 600 && seen.removed() == 0 && w.enforcement().Status.HeldNodes == 600
 	})
 	report(time.Since(start).Seconds(), "s/600-told")

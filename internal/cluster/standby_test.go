@@ -122,10 +122,10 @@ func TestStandbyNeverWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
-	w.eventually("the other one leads", 20*time.Second, func() bool { return len(r.all()) > 0 })
+	w.eventually("the other one leads", func() bool { return len(r.all()) > 0 })
 	happens(1)
 	for _, want := range []string{"PATCH /api/v1/nodes/w1", "PATCH /api/v1/nodes/w1/status", "PATCH /apis/touchstone.dev/v1alpha1/nodetrusts/w2/status", "policy at AIAS", "tags at AIAS",
 		"POST /api/v1/namespaces/default/pods/leaves-1/eviction"} {
-		w.eventually("the leader writes "+want, 15*time.Second, func() bool { return strings.Contains(strings.Join(r.all(), "\n")+"\n", want+"\n") })
+		w.eventually("the leader writes "+want, func() bool { return strings.Contains(strings.Join(r.all(), "\n")+"\n", want+"\n") })
 	}
 }

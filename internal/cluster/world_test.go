@@ -20,6 +20,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/retry"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -88,7 +89,7 @@ func (w *world) install() {
 		if err := w.Create(context.Background(), crd); err != nil && !apierrors.IsAlreadyExists(err) {
 			w.t.Fatalf("%s: %v", file, err)
 		}
-		w.eventually("CRD "+crd.Name+" is served", 30*time.Second, func() bool {
+		w.eventually("CRD "+crd.Name+" is served", func() bool {
 			list := &metav1.PartialObjectMetadataList{}
 			list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(crd.Spec.Names.Kind + "List"))
 			return w.List(context.Background(), list) == nil
@@ -222,23 +223,41 @@ func taints(n *corev1.Node) string {
 
 const both = "untrusted:NoSchedule untrusted:NoExecute"
 
+// patience is how long something may take that is not yet what it should be: no measure of speed.
+const patience = 2 * time.Minute
+
 // eventually waits for something to become true, and returns how long that took.
-func (w *world) eventually(what string, within time.Duration, is func() bool) time.Duration {
+func (w *world) eventually(what string, is func() bool) time.Duration {
 	w.t.Helper()
 	start := time.Now()
 	for !is() {
-		if time.Since(start) > within {
-			w.t.Fatalf("not within %s: %s", within, what)
+		if time.Since(start) > patience {
+			w.t.Fatalf("not within %s: %s", patience, what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	return time.Since(start)
 }
 
+// edit changes an object as it stands; the controller may write to it at the same time.
+func (w *world) edit(o client.Object, change func(), options ...client.UpdateOption) {
+	w.t.Helper()
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		if err := w.Get(context.Background(), client.ObjectKeyFromObject(o), o); err != nil {
+			return err
+		}
+		change()
+		return w.Update(context.Background(), o, options...)
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // isTrusted waits until the node object shows trust, or that there is none: label, taint, condition and NodeTrust say the same.
 func (w *world) isTrusted(name string, want bool) {
 	w.t.Helper()
-	w.eventually(name+" is trusted: "+map[bool]string{true: "yes", false: "no"}[want], 15*time.Second, func() bool {
+	w.eventually(name+" is trusted: "+map[bool]string{true: "yes", false: "no"}[want], func() bool {
 		n := w.get(name)
 		tainted := strings.Contains(taints(n), "untrusted:NoSchedule")
 		condition := ""
