@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/opencontainers/go-digest"
 	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -35,6 +36,7 @@ type sealed struct {
 	*world
 	registry string // host:port, as the workers and the machine see it
 	program  string // touchstone
+	layers   string // chain ID of the unpacked layers of the ledger, by which containerd knows them
 }
 
 // TestS6 follows an encrypted image: from the registry to a worker that may open it, and not to those that may not.
@@ -79,6 +81,15 @@ func TestS6(t *testing.T) {
 			return err
 		}))
 		s.logf("S6 %s fell: its pods and the image that it had decrypted are gone after %.2f s", w2.Name, time.Since(began).Seconds())
+		// Until the kubelet has removed the ended containers the runtime keeps the layers, and asks for no key (docs/images.md, "What remains").
+		must(t, until(ctx, "the decrypted layers are gone", podTime, nil, func(ctx context.Context) error {
+			list, err := w2.Run(ctx, "ctr", "-n", "k8s.io", "snapshots", "ls")
+			if err == nil && strings.Contains(string(list), s.layers) {
+				err = errors.New("they are still there")
+			}
+			return err
+		}))
+		s.logf("S6 %s fell: the layers are gone after %.2f s", w2.Name, time.Since(began).Seconds())
 		p := s.stray(t, "stray", w2, image)
 		event, err := s.event(ctx, p.Namespace, p.Name, "level 5")
 		must(t, err)
@@ -155,6 +166,10 @@ func (s *sealed) pushPlain(ctx context.Context, image string) error {
 	config, err := img.ConfigFile()
 	if err != nil {
 		return err
+	}
+	if image == "ledger" {
+		d := config.RootFS.DiffIDs
+		s.layers = digest.FromString(d[0].String() + " " + d[1].String()).String() // OCI image specification, "Layer ChainID"
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture, config.Config = "linux", runtime.GOARCH, v1.Config{Entrypoint: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}}
