@@ -311,7 +311,7 @@ func TestReproducible(t *testing.T) {
 func copySource(t *testing.T) string {
 	t.Helper()
 	to := t.TempDir()
-	for _, name := range []string{"go.mod", "go.sum", "LICENSE", "cmd", "internal", "api", "deploy"} {
+	for _, name := range []string{"go.mod", "go.sum", "LICENSE", "cmd", "internal", "api", "deploy/initramfs"} {
 		err := filepath.WalkDir(filepath.Join(root, name), func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
