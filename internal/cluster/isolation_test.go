@@ -115,6 +115,8 @@ func TestIsolationLost(t *testing.T) {
 	t.Logf("from the deletion of the policy to the pod's condition: %s", told.Round(time.Millisecond))
 	w.classIsolated("leaves", metav1.ConditionFalse, "default/deleted (no NetworkPolicy selects it for ingress, no NetworkPolicy selects it for egress)")
 	w.classIsolated("reports", metav1.ConditionFalse, "1 running pods are not isolated: default/told")
+	w.eventually("the eviction is asked for", func() bool { there, leaving := w.has("opened"); return !there || leaving })
+	w.isolate("stir", "nobody") // the namespace is looked at again while pods are on their way out, and no kubelet lets them go
 	w.gone("opened")
 	w.gone("relabelled")
 	w.gone("deleted")

@@ -226,9 +226,11 @@ func (r *Reconciler) act(ctx context.Context, p *corev1.Pod, e *board.Entry, l *
 	switch err := r.ask(ctx, eviction); {
 	case err == nil:
 		r.tell(p, e, l, Evicted, "evicted")
-		return l.since.Add(l.grace).Sub(r.Now()), nil
-	case apierrors.IsNotFound(err) || apierrors.IsConflict(err):
-		return 0, nil // another pod has its name now
+		return max(l.since.Add(l.grace).Sub(r.Now()), time.Millisecond), nil
+	case apierrors.IsNotFound(err):
+		return 0, nil
+	case apierrors.IsConflict(err): // somebody wrote to it in that moment, or another pod has its name now
+		return s.again, nil
 	case apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err):
 		// A budget refuses it, or several budgets select it, which the eviction API cannot do.
 		r.Count(Refused)

@@ -191,11 +191,12 @@ func (r *Reconciler) find(ctx context.Context, namespace string) (map[types.UID]
 	return found, nil
 }
 
-// look asks the API server of one pod. It returns nil when the pod is not exposed, or on its way out.
+// look asks the API server of one pod. It returns nil when the pod is not exposed, or is gone. One that was found exposed and is on its way out still is: its
+// kubelet may never let it go.
 func (r *Reconciler) look(ctx context.Context, cached *corev1.Pod, d demand, policies []netv1.NetworkPolicy) (*evict.Exposure, error) {
 	p := &corev1.Pod{}
 	err := r.Live.Get(ctx, client.ObjectKeyFromObject(cached), p)
-	if apierrors.IsNotFound(err) || err == nil && (p.UID != cached.UID || !p.DeletionTimestamp.IsZero()) {
+	if apierrors.IsNotFound(err) || err == nil && (p.UID != cached.UID || !p.DeletionTimestamp.IsZero() && !marked(p)) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
