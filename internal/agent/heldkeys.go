@@ -25,6 +25,9 @@ const (
 	maxLayers = 1 << 16             // that are remembered
 	askAtOnce = 256                 // keys in one question to AIAS
 	purgeTime = 5 * time.Minute
+	// watchTime is how long images with a layer are removed whenever they are seen, once its key is lost. Until the ended containers of an image are removed
+	// the runtime keeps its layers, and can pull it once more without asking for a key.
+	watchTime = 10 * time.Minute
 )
 
 // heldKeys remembers which layers lie decrypted on this worker, by the key that opened them, and has their images removed when the worker would not get
@@ -34,15 +37,16 @@ type heldKeys struct {
 	images imageStore // nil: none is configured
 	log    *slog.Logger
 	forget func(id string) // a key that may still be in memory; nil: none is
+	watch  time.Duration   // watchTime
 
 	mu     sync.Mutex
-	layers map[string][]string // digests unpacked, by the ID of the key
-	warned map[string]bool
+	layers map[string][]string  // digests unpacked, by the ID of the key
+	lost   map[string]time.Time // since when AIAS would not give a key again
 	busy   bool
 }
 
 func openHeldKeys(dir string, images imageStore, log *slog.Logger) (*heldKeys, error) {
-	h := &heldKeys{path: filepath.Join(dir, heldFile), images: images, log: log, layers: map[string][]string{}, warned: map[string]bool{}}
+	h := &heldKeys{path: filepath.Join(dir, heldFile), images: images, log: log, watch: watchTime, layers: map[string][]string{}, lost: map[string]time.Time{}}
 	b, err := readBounded(h.path, maxLayers*100)
 	if errors.Is(err, fs.ErrNotExist) {
 		return h, nil
@@ -108,8 +112,7 @@ func (h *heldKeys) check(ctx context.Context, link Link) {
 }
 
 func (h *heldKeys) purge(ctx context.Context, link Link, ids []string) error {
-	var lost []string
-	layers := map[string]bool{}
+	lost, layers := map[string]bool{}, map[string]bool{}
 	for part := range slices.Chunk(ids, askAtOnce) {
 		answer, err := link.LostKeys(ctx, part)
 		if err != nil {
@@ -123,37 +126,48 @@ func (h *heldKeys) purge(ctx context.Context, link Link, ids []string) error {
 		h.mu.Lock()
 		for _, l := range answer {
 			if digests, ok := h.layers[l.ID]; ok {
-				lost = append(lost, l.ID)
+				lost[l.ID] = true
 				for _, d := range digests {
 					layers[d] = true
 				}
-				if !h.warned[l.ID] {
+				if h.lost[l.ID].IsZero() {
 					h.log.Warn("this worker may not have an image any more that it has decrypted", "key", l.ID, "reason", l.Reason, "removing", h.images != nil)
+					h.lost[l.ID] = time.Now()
 				}
-				h.warned[l.ID] = true
 			}
 		}
 		h.mu.Unlock()
 	}
+	h.mu.Lock()
+	maps.DeleteFunc(h.lost, func(id string, _ time.Time) bool { return !lost[id] }) // it would give the key again
+	h.mu.Unlock()
 	if len(lost) == 0 || h.images == nil {
 		return nil
 	}
 	removed, err := h.images.RemoveWith(ctx, layers)
 	if len(removed) > 0 {
-		h.log.Warn("removed images that were decrypted", "images", removed, "keys", lost)
+		h.log.Warn("removed images that were decrypted", "images", removed, "keys", slices.Sorted(maps.Keys(lost)))
 	}
 	if err != nil {
 		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, id := range lost {
+	over := false
+	for id := range lost {
+		if time.Since(h.lost[id]) < h.watch {
+			continue
+		}
+		over = true
 		// A layer that came meanwhile stays in the list.
 		h.layers[id] = slices.DeleteFunc(h.layers[id], func(d string) bool { return layers[d] })
 		if len(h.layers[id]) == 0 {
 			delete(h.layers, id)
-			delete(h.warned, id)
+			delete(h.lost, id)
 		}
+	}
+	if !over {
+		return nil
 	}
 	return h.save()
 }

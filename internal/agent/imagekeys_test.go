@@ -262,14 +262,18 @@ func TestHeldKeys(t *testing.T) {
 		t.Fatalf("openHeldKeys(): got %v, %v", again, err)
 	}
 	w.store.fail = errors.New("the runtime is away")
-	w.lost.Store(&[]protocol.LostKey{{ID: w.id, Reason: "revoked"}, {ID: "unknown"}})
-	for range 2 {
+	removed := func() {
+		t.Helper()
 		w.Ask()
 		select {
 		case <-w.store.called:
 		case <-time.After(10 * time.Second):
 			t.Fatal("no images were removed")
 		}
+	}
+	w.lost.Store(&[]protocol.LostKey{{ID: w.id, Reason: "revoked"}, {ID: "unknown"}})
+	for range 2 {
+		removed()
 		w.store.mu.Lock()
 		w.store.fail = nil
 		w.store.mu.Unlock()
@@ -279,6 +283,11 @@ func TestHeldKeys(t *testing.T) {
 		t.Error("a key is in memory that AIAS would not give any more")
 	}
 	w.images.mu.Unlock()
+	removed() // an image that was pulled once more, from layers that the runtime still had
+	w.images.held.mu.Lock()
+	w.images.held.watch = 0
+	w.images.held.mu.Unlock()
+	removed()
 	deadline := time.Now().Add(5 * time.Second)
 	for {
 		after, err := openHeldKeys(w.cfg.StateDir, nil, w.log)

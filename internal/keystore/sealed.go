@@ -27,12 +27,6 @@ type envelope struct {
 	ciphertext []byte // nonce, ciphertext, tag
 }
 
-// IsSealed tells whether data has the sealed form of this package, whoever can open it.
-func IsSealed(data []byte) bool {
-	_, err := parse(data)
-	return err == nil
-}
-
 // SealedBy returns the ID of the key that sealed data was sealed under.
 func SealedBy(sealed []byte) (string, error) {
 	e, err := parse(sealed)

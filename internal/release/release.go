@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/appraisal"
-	"touchstone.dev/touchstone/internal/result"
 )
 
 // Node is what conditions are held against.
@@ -28,24 +27,6 @@ type Node struct {
 	Tags        map[string]string // proven
 	Issued      time.Time
 	Expires     time.Time
-}
-
-// Of returns what a result says of its node. The caller has verified the result, or made it.
-func Of(r *result.Result) Node {
-	n := Node{
-		Valid: true, SoftwareTPM: r.SoftwareTPM, Tags: r.Tags, Issued: r.Issued, Expires: r.Expires,
-		Levels: make(map[int32]string, len(r.Levels)), Reasons: make(map[int32]string, len(r.Levels)),
-	}
-	for _, l := range r.Levels {
-		n.Levels[int32(l.Level)], n.Reasons[int32(l.Level)] = string(l.Status), l.Reason
-	}
-	return n
-}
-
-// Decide says whether conditions hold for the node of a result at time now, and if not, why not: one reason for each thing that is missing.
-func Decide(c Conditions, r result.Result, now time.Time) (ok bool, reasons []string) {
-	a := Meets(&c, Of(&r), now)
-	return a.Meets, a.Missing
 }
 
 // Answer is whether a node meets conditions.

@@ -38,7 +38,19 @@ func level(l int, s appraisal.Status, reason string) func(*result.Result) {
 	return func(r *result.Result) { r.Levels[l-1].Status, r.Levels[l-1].Reason = s, reason }
 }
 
-func TestDecide(t *testing.T) {
+// of is what a result says of its node.
+func of(r *result.Result) Node {
+	n := Node{
+		Valid: true, SoftwareTPM: r.SoftwareTPM, Tags: r.Tags, Issued: r.Issued, Expires: r.Expires,
+		Levels: make(map[int32]string, len(r.Levels)), Reasons: make(map[int32]string, len(r.Levels)),
+	}
+	for _, l := range r.Levels {
+		n.Levels[int32(l.Level)], n.Reasons[int32(l.Level)] = string(l.Status), l.Reason
+	}
+	return n
+}
+
+func TestMeets(t *testing.T) {
 	tags := func(m map[string][]string) Conditions { return Conditions{Tags: m} }
 	tests := []struct {
 		name string
@@ -63,14 +75,15 @@ func TestDecide(t *testing.T) {
 		{"trusted as a word alone", Conditions{}, sample(func(r *result.Result) { r.Levels = r.Levels[:4] }), []string{"level 5 is unknown"}},
 	}
 	for _, tt := range tests {
-		ok, reasons := Decide(tt.c, tt.r, now)
+		a := Meets(&tt.c, of(&tt.r), now)
+		ok, reasons := a.Meets, a.Missing
 		if ok != (len(tt.want) == 0) || len(reasons) != len(tt.want) {
-			t.Errorf("%s: Decide(): got %v %q, want %q", tt.name, ok, reasons, tt.want)
+			t.Errorf("%s: Meets(): got %v %q, want %q", tt.name, ok, reasons, tt.want)
 			continue
 		}
 		for i, want := range tt.want {
 			if !strings.Contains(reasons[i], want) {
-				t.Errorf("%s: Decide(): reason %d is %q, want %q", tt.name, i, reasons[i], want)
+				t.Errorf("%s: Meets(): reason %d is %q, want %q", tt.name, i, reasons[i], want)
 			}
 		}
 	}
@@ -126,8 +139,10 @@ func FuzzParse(f *testing.F) {
 		if err != nil || len(again) <= maxBytes && !slices.Equal(c.Levels, d.Levels) {
 			t.Errorf("Parse(%s): read %+v, again %+v, %v", b, c, d, err)
 		}
-		if ok, reasons := Decide(c, sample(level(1, appraisal.Fail, "")), now); ok && (len(c.Levels) == 0 || slices.Contains(c.Levels, 1)) || ok != (len(reasons) == 0) {
-			t.Errorf("Decide(%s): released with level 1 failed", b)
+		r := sample(level(1, appraisal.Fail, ""))
+		a := Meets(&c, of(&r), now)
+		if ok, reasons := a.Meets, a.Missing; ok && (len(c.Levels) == 0 || slices.Contains(c.Levels, 1)) || ok != (len(reasons) == 0) {
+			t.Errorf("Meets(%s): released with level 1 failed", b)
 		}
 	})
 }
