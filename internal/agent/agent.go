@@ -58,6 +58,7 @@ func New(cfg Config, host Host, open func() (TPM, error), log *slog.Logger) (*Ag
 	if err != nil {
 		return nil, err
 	}
+	host = withVolumes(host, cfg.HostRoot, cfg.Mountinfo)
 	host = withKubelet(host, cfg.HostRoot, cfg.Kubelet.PKIDir)
 	a := &Agent{
 		cfg: cfg, log: log, host: host, open: open, now: time.Now,

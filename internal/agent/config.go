@@ -33,6 +33,8 @@ type Config struct {
 	TPM string `json:"tpm"`
 	// HostRoot is the folder under which the agent reads sys/kernel/security, proc and the rest.
 	HostRoot string `json:"hostRoot"`
+	// Mountinfo is the worker's table of mounts below HostRoot, from which the agent tells which volumes are encrypted; "-" means that it does not.
+	Mountinfo string `json:"mountinfo"`
 	// NVTag says where in the TPM the asset tag is kept that AIAS signs for it.
 	NVTag NVTagConfig `json:"nvTag"`
 	// Kubelet says where the keys of the worker's kubelet are.
@@ -99,6 +101,7 @@ func Defaults() Config {
 		StatusFile:    "/run/trust-agent/status.json",
 		TPM:           "/dev/tpmrm0",
 		HostRoot:      "/",
+		Mountinfo:     "/proc/1/mountinfo",
 		AssetTags:     map[string]string{},
 		NVTag:         NVTagConfig{Index: assettag.DefaultIndex},
 		ImageProvider: ImageProviderConfig{UIDs: []uint32{}, Timeout: Duration(30 * time.Second)},

@@ -25,6 +25,7 @@ var bootLoaderRules = []rule{
 	{"boot-loader.shim-validation", bootLoaderShimValidation},
 	{"boot-loader.grub", bootLoaderGRUB},
 	{"boot-loader.stub", bootLoaderStub},
+	{RuleDataAtRest, bootLoaderDataAtRest},
 }
 
 func bootLoaderLog(in *Input) []Finding { return in.checkPCRs(4, 5, 14) }

@@ -38,6 +38,11 @@ func (a *Authority) diskList(ctx context.Context) (*protocol.DiskList, error) {
 		if out.Nodes[i], err = diskOf(&o.Nodes[i], a.now()); err != nil {
 			return nil, err
 		}
+		if n := a.node(out.Nodes[i].Node); n != nil {
+			if out.Nodes[i].Volumes, err = a.nodeVolumes(ctx, n); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return out, nil
 }

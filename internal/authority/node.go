@@ -57,7 +57,8 @@ type node struct {
 	verdict      *appraisal.Verdict // the one in the store; nil after a restart. Shared with other nodes.
 	tag          *tag               // nil when the node never had asset tags
 	tags         map[string]string  // that count in its result
-	news         chan struct{}      // closed when there are new tags; nil while nobody waits
+	inventory    atomic.Pointer[inventory]
+	news         chan struct{} // closed when there are new tags; nil while nobody waits
 
 	limit   *rate.Limiter
 	changes *rate.Limiter // of the verdict, but for its falls

@@ -102,6 +102,9 @@ func (a *Authority) judgeKept(ctx context.Context, n *node, s *Snapshot, t *tag)
 	}
 	exp := a.expect(ctx, doc.Nonce, g.key, nil, g.now)
 	exp.AssetTag = t.wanted(a, n, doc.Nonce, g.now)
+	if exp.DiskKeys, err = a.diskKeys(ctx, n.name); err != nil {
+		return nil, err
+	}
 	g.out, err = a.appraise(ctx, s, doc, exp)
 	return g, err
 }

@@ -86,6 +86,7 @@ func (a *Authority) routes() []route {
 		{http.MethodDelete, protocol.PathEK, operators, a.deleteEK},
 		{http.MethodGet, protocol.PathActs, operators, a.getActs},
 		{http.MethodGet, protocol.PathDisks, operators, a.getDisks},
+		{http.MethodGet, protocol.PathVolumes, operators, a.getVolumes},
 		{http.MethodPut, protocol.PathDisk, operators, a.putDisk},
 		{http.MethodDelete, protocol.PathDisk, operators, a.deleteDisk},
 		{http.MethodPost, protocol.PathDiskAct, operators, a.postDisk},

@@ -46,6 +46,7 @@ type Claims struct {
 	Facts       Facts
 	Endorsement Endorsement
 	AssetTag    AssetTag
+	DiskKeys    *DiskKeys // nil: nobody knows whose keys open the volumes
 }
 
 // Quote is what the TPM says of itself in the quote. It is proven.

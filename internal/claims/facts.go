@@ -26,6 +26,7 @@ type Facts struct {
 	// MOKList and MOKListX are the contents that shim mirrored; package appraisal proves them by PCR 14.
 	MOKList  []byte
 	MOKListX []byte
+	Volumes  Volumes
 	Problems []string // facts that are there but cannot be read
 }
 
@@ -77,6 +78,9 @@ func ReadFacts(raw map[string][]byte) Facts {
 	}
 	f.MOKList, f.MOKListX = efiVariable(raw[mokListRT]), efiVariable(raw[mokListXRT])
 	f.readIntel(raw)
+	if f.Volumes = ReadVolumes(raw); f.Volumes.Problem != "" {
+		f.bad(evidence.FactVolumes)
+	}
 	if b, ok := raw[evidence.FactAssetTag]; ok {
 		if err := json.Unmarshal(b, &f.AssetTag); err != nil {
 			f.AssetTag = nil

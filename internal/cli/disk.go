@@ -19,7 +19,7 @@ import (
 
 func (a *App) diskCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "disk", Aliases: []string{"disks"}, Short: "Keys of encrypted disks (clevis): which workers may open theirs, and when"}
-	cmd.AddCommand(a.diskListCmd(), a.diskBindCmd(), a.diskRotateCmd(), a.diskDestroyCmd(), a.diskEscrowCmd(), a.diskRecoverCmd(),
+	cmd.AddCommand(a.diskListCmd(), a.diskVolumesCmd(), a.diskBindCmd(), a.diskRotateCmd(), a.diskDestroyCmd(), a.diskEscrowCmd(), a.diskRecoverCmd(),
 		a.diskActCmd("revoke NODE", "Refuse every recovery of a worker's disks, at once", protocol.DiskRevoke, 0),
 		a.diskActCmd("unrevoke NODE", "Take a revocation back", protocol.DiskUnrevoke, 0),
 		a.diskActCmd("approve NODE", "Let one recovery through that the policy refuses", protocol.DiskApprove, 15*time.Minute),

@@ -19,12 +19,18 @@ func TestDisk(t *testing.T) {
 		Keys: []protocol.DiskKey{{Thumbprint: "new", Created: now}, {Thumbprint: "old", Created: now, Rotated: now}},
 		Last: &protocol.DiskLast{At: now.Add(-time.Minute), Reason: "asked from 192.0.2.8", Source: "192.0.2.8"},
 	}
+	w1.Volumes = &protocol.NodeVolumes{Node: "w1", Volumes: []protocol.Volume{
+		{Points: []string{"/", "/srv"}, Device: "/dev/mapper/root", Type: "ext4", Size: 20 << 30, Encrypted: "yes", Layers: []string{"dm-crypt", "partition", "disk"},
+			Containers: []protocol.Container{{Device: "/dev/sda2", UUID: "01-23", Format: "LUKS2", Cipher: "aes-xts-plain64", Bindings: []string{"AIAS", "passphrase"}}}},
+		{Swap: true, Device: "/dev/sdb", Type: "swap", Encrypted: "no", Why: "/dev/sdb is not \x1b[31mencrypted"},
+	}}
 	w2 := protocol.Disk{Node: "w2", Policy: protocol.DiskPolicy{Mode: "node"}, Ready: true, Why: "policy of the node", ApprovedUntil: now.Add(10 * time.Minute)}
 	w3 := protocol.Disk{Node: "w3", Policy: protocol.DiskPolicy{Mode: "node"}, Revoked: true, Why: "revoked by ann"}
 	list := protocol.DiskList{URL: "http://aias.example:7500", Signers: []string{thp}, Nodes: []protocol.Disk{w1, w2, w3},
 		Shared: []protocol.DiskKey{{Thumbprint: "shared", Rotated: now, Clients: []protocol.DiskClient{{Client: "192.0.2.9"}}}}}
 	bundle := operated(t, map[string]any{
-		"GET /v1/disks": list, "PUT /v1/disks/w1": w1, "DELETE /v1/disks/w1": map[string]string{}, "POST /v1/disk-keys/shared": list,
+		"GET /v1/volumes": protocol.VolumeList{Nodes: []protocol.NodeVolumes{*w1.Volumes, {Node: "w2", Problem: "the worker does not say which volumes it has"}}},
+		"GET /v1/disks":   list, "PUT /v1/disks/w1": w1, "DELETE /v1/disks/w1": map[string]string{}, "POST /v1/disk-keys/shared": list,
 		"PUT /v1/escrows/w1/v": protocol.Escrow{Node: "w1", Volume: "v", Deposited: now, By: "ann"}, "DELETE /v1/escrows/w1/v": map[string]string{},
 		"GET /v1/escrows":               protocol.EscrowList{Escrows: []protocol.Escrow{{Node: "w1", Volume: "v", Taken: now.Add(-time.Minute), TakenBy: "ann, confirmed by bob"}}},
 		"POST /v1/escrows/w1/v/ask":     protocol.Escrow{Node: "w1", Volume: "v", AskedBy: "ann", Reason: "drill", Until: now.Add(time.Hour)},
@@ -37,8 +43,12 @@ func TestDisk(t *testing.T) {
 		code int
 		want []string
 	}{
-		{"list", 0, []string{"w1 attested closed refused", "ago └ level 5 is fail", "refused to 192.0.2.8: asked from 192.0.2.8", "clevis luks regen",
-			"w2 node opens none └ policy of the node", "approved for", "w3 node revoked", "shared key shared: 1 clients, rotated; not answered"}},
+		{"list", 0, []string{"w1 attested closed refused", "ago 1 of 2 encrypted AIAS, passphrase └ level 5 is fail", "refused to 192.0.2.8: asked from 192.0.2.8", "clevis luks regen",
+			"w2 node opens none not known └ policy of the node", "approved for", "w3 node revoked", "shared key shared: 1 clients, rotated; not answered"}},
+		{"volumes", 0, []string{"w1 / and 1 more /dev/mapper/root 20 GiB yes AIAS, passphrase └ ext4 on dm-crypt on partition on disk", "LUKS2 aes-xts-plain64 01-23", "w1 swap /dev/sdb - no",
+			"w2 unknown └ the worker does not say"}},
+		{"volumes w2", 0, []string{"w2 unknown"}},
+		{"volumes w9", 1, []string{"no node w9"}},
 		{"bind w1 --tag site=muc --levels 1,2", 0, []string{`clevis luks bind -d DEVICE tang '{"url":"http://aias.example:7500/n/w1","thp":"` + thp + `"}'`}},
 		{"bind w1 --tag site", 2, []string{"want NAME=VALUE"}},
 		{"bind w1 --levels 7", 2, []string{"want some of 1 to 5"}},

@@ -56,7 +56,8 @@ type Service struct {
 	Note func(ctx context.Context, s State) error
 	Now  func() time.Time
 
-	mu sync.Mutex // held over each change: they are rare
+	mu    sync.Mutex // held over each change: they are rare
+	index index
 }
 
 // Request is an operator's wish for a passphrase.
@@ -102,6 +103,7 @@ func (s *Service) Deposit(ctx context.Context, node, volume string, passphrase [
 	if err != nil {
 		return err
 	}
+	defer s.index.forget()
 	return s.Store.PutEscrow(ctx, store.Escrow{Node: node, Volume: volume, Sealed: sealed, State: b}, act)
 }
 
@@ -233,6 +235,7 @@ func (s *Service) Take(ctx context.Context, node, volume string, act store.Act) 
 func (s *Service) Remove(ctx context.Context, node, volume string, act store.Act) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.index.forget()
 	err := s.Store.DeleteEscrow(ctx, node, volume, act)
 	if errors.Is(err, store.ErrNotFound) {
 		return ErrNone

@@ -12,7 +12,7 @@ import (
 // factNames are the facts that are single files; those of efivars/ come by prefix.
 var factNames = []string{
 	FactLockdown, FactTainted, FactSigEnforce, FactCommandLine, FactModules, FactVersion, FactMEIStatus, FactMSRBootGrd, FactAssetTag, FactMachine,
-	FactBootID, FactKubeletKeys,
+	FactBootID, FactKubeletKeys, FactVolumes,
 }
 
 // readFacts reads the facts of a folder, or of a JSON file with an object of strings (an asset tag may be an object itself). Files of

@@ -67,7 +67,23 @@ func ReadHost(root string) (HostLogs, error) {
 	} else if err != nil {
 		return h, err
 	}
-	return h, h.readFacts(root)
+	if err := h.readFacts(root); err != nil {
+		return h, err
+	}
+	return h, h.readVolumes(root)
+}
+
+// readVolumes reads which volumes are in use.
+func (h *HostLogs) readVolumes(root string) error {
+	b, err := ReadVolumes(root, "")
+	if errors.Is(err, errAbsent) {
+		h.absent(FactVolumes, mountsPath, err)
+		return nil
+	}
+	if err == nil {
+		h.Facts[FactVolumes] = b
+	}
+	return err
 }
 
 // ReadEventLog reads the firmware log; it is nil, without an error, when the kernel has none.

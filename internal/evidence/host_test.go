@@ -76,7 +76,7 @@ func TestReadEmptyHost(t *testing.T) {
 	if err != nil || len(h.Facts) != 0 || h.EventLog != nil || h.IMA != nil {
 		t.Errorf("ReadHost(empty): got %+v, %v", h, err)
 	}
-	if want := 2 + len(factPaths) + 4; len(h.Absent) != want {
+	if want := 2 + len(factPaths) + 5; len(h.Absent) != want {
 		t.Errorf("ReadHost(empty): got %d absent, want %d: %+v", len(h.Absent), want, h.Absent)
 	}
 	if b, err := ReadEventLog(t.TempDir()); b != nil || err != nil {

@@ -59,3 +59,9 @@ func (c *Client) Escrow(ctx context.Context, node, volume, step, reason string) 
 	out := &protocol.Escrow{}
 	return out, c.do(ctx, http.MethodPost, at(at(at(protocol.PathEscrowStep, node), volume), step), protocol.EscrowStep{Reason: reason}, out)
 }
+
+// Volumes lists what the nodes say of their volumes.
+func (c *Client) Volumes(ctx context.Context) (*protocol.VolumeList, error) {
+	out := &protocol.VolumeList{}
+	return out, c.do(ctx, http.MethodGet, protocol.PathVolumes, nil, out)
+}

@@ -87,6 +87,8 @@ type BootLoader struct {
 	Authorities      []string `json:"authorities,omitempty"`      // db, vendor, or the SHA-256 of a certificate
 	MachineOwnerKeys []string `json:"machineOwnerKeys,omitempty"` // SHA-256 of certificates accepted in the MOK list besides shim's own
 	SBAT             string   `json:"sbat,omitempty"`             // reference | any | a level ("sbat,1,2025051800\nshim,4\n")
+	// DataAtRest says which volumes must be encrypted.
+	DataAtRest DataAtRest `json:"dataAtRest,omitempty"`
 }
 
 // Kernel is level 4.

@@ -22,6 +22,7 @@ func TestDefault(t *testing.T) {
 	}
 	// Where the default shows an empty list, leaving it out is the same.
 	whole.Spec.SecureBoot.Actions, whole.Spec.BootLoader.MachineOwnerKeys, whole.Spec.Kernel.CommandLine.Allowed = nil, nil, nil
+	whole.Spec.BootLoader.DataAtRest.Keys = nil
 	whole.Spec.Runtime.AllowPaths, whole.Spec.Runtime.MustMatch, whole.Spec.Exceptions = nil, nil, nil
 	if d := cmp.Diff(whole, empty); d != "" {
 		t.Errorf("Default() and an empty spec differ (-default +empty):\n%s", d)
@@ -36,6 +37,10 @@ func TestParseRefuses(t *testing.T) {
 		"YAML's on":         {head + "spec: {secureBoot: {state: on}}", "secureBoot.state"},
 		"unknown word":      {head + "spec: {kernel: {lockdown: full}}", "kernel.lockdown"},
 		"weak bank":         {head + "spec: {attestation: {banks: [sha1]}}", "too weak"},
+		"no such key":       {head + "spec: {bootLoader: {dataAtRest: {keys: [yubikey]}}}", "yubikey"},
+		"no passphrase":     {head + "spec: {bootLoader: {dataAtRest: {passphrases: none}}}", "names nothing"},
+		"no path":           {head + "spec: {bootLoader: {dataAtRest: {mounts: [home]}}}", "home"},
+		"volumes":           {head + "spec: {bootLoader: {dataAtRest: {volumes: all}}}", "bootLoader.dataAtRest.volumes"},
 		"PCR 24":            {head + "spec: {attestation: {pcrs: [24]}}", "24"},
 		"short age":         {head + "spec: {attestation: {interval: 60s, maxAge: 90s}}", "maxAge"},
 		"taint letter":      {head + "spec: {kernel: {forbiddenTaints: Z}}", "forbiddenTaints"},

@@ -49,6 +49,7 @@ func (s *Spec) fill() {
 	if len(s.BootLoader.Authorities) == 0 {
 		s.BootLoader.Authorities = []string{"db", "vendor"}
 	}
+	s.BootLoader.DataAtRest.fill()
 	if s.Kernel.ForbiddenTaints == "" {
 		s.Kernel.ForbiddenTaints = DefaultTaints
 	}
@@ -114,6 +115,7 @@ func (p *Policy) validateLists(e *errs) {
 			e.add("bootLoader.machineOwnerKeys: %q is not the SHA-256 of a certificate", m)
 		}
 	}
+	s.BootLoader.DataAtRest.validate(e)
 	if t := s.Kernel.ForbiddenTaints; t != "-" && strings.Trim(t, TaintLetters) != "" {
 		e.add("kernel.forbiddenTaints: %q has letters that are not among %s", t, TaintLetters)
 	}

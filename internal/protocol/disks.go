@@ -81,6 +81,8 @@ type Disk struct {
 	BindUntil        time.Time `json:"bindUntil,omitzero"`        // until then clevis may try what it binds
 	MaintenanceUntil time.Time `json:"maintenanceUntil,omitzero"` // everything is let through
 	ApprovedUntil    time.Time `json:"approvedUntil,omitzero"`    // one recovery is
+	// Volumes are those of the node; nil when it is not enrolled.
+	Volumes *NodeVolumes `json:"volumes,omitempty"`
 }
 
 // DiskLast is what became of the recovery that was asked for last.

@@ -37,6 +37,8 @@ type Expectation struct {
 	Facts    func(digest []byte) (map[string][]byte, error)
 	// AssetTag is what was issued for the node's TPM; nil when nothing was, or offline.
 	AssetTag *AssetTag
+	// DiskKeys is what AIAS knows of the keys that open the volumes of the node; nil offline.
+	DiskKeys *claims.DiskKeys
 }
 
 // Outcome is what one appraisal gives. The verdict is shared with other nodes and must not be changed.

@@ -198,6 +198,7 @@ func (s *session) bootKey() digest {
 			}
 		}
 	}
+	fmt.Fprintf(h, "%q", s.exp.DiskKeys.ID())
 	if !s.authentic.quote.Enrolled {
 		for _, c := range s.doc.EKCerts {
 			sum := sha256.Sum256(c)

@@ -22,9 +22,9 @@ func (s Style) Disks(w io.Writer, all *protocol.DiskList, now time.Time) {
 		case !d.Ready:
 			state = cell{"closed", func(text string) string { return s.Status(appraisal.Warn, text) }}
 		}
-		rows[i] = row{cells: []cell{plain(Clean(d.Node)), plain(Clean(d.Policy.Mode)), state, plain(lastRecovery(d.Last, now))}, note: s.beneath(diskNotes(d, now))}
+		rows[i] = row{cells: []cell{plain(Clean(d.Node)), plain(Clean(d.Policy.Mode)), state, plain(lastRecovery(d.Last, now)), plain(inventory(d.Volumes)), plain(diskBindings(d))}, note: s.beneath(diskNotes(d, now))}
 	}
-	s.list(w, "no worker has disks bound: `touchstone disk bind NODE`", []string{"node", "mode", "now", "last recovery"}, rows)
+	s.list(w, "no worker has disks bound: `touchstone disk bind NODE`", []string{"node", "mode", "now", "last recovery", "volumes", "bindings"}, rows)
 	for _, k := range all.Shared {
 		text := fmt.Sprintf("shared key %s: %d clients", k.Thumbprint, len(k.Clients))
 		if !k.Rotated.IsZero() {
