@@ -28,7 +28,20 @@ func (e *Event) Argv() (Argv, bool) {
 	return Argv{Args: a.args, Complete: a.complete && uint64(len(a.args)) == a.argc}, true
 }
 
+// argvComplete reports whether all arguments are there, without decoding any.
+func (e *Event) argvComplete() bool {
+	a := argvReader{complete: true, dry: true}
+	for i := range e.Records {
+		if e.Records[i].Type == TypeExecve {
+			a.record(&e.Records[i])
+		}
+	}
+	a.endArg()
+	return a.complete && a.next == a.argc
+}
+
 type argvReader struct {
+	dry      bool // only count
 	args     [][]byte
 	argc     uint64
 	complete bool
@@ -68,6 +81,10 @@ func (a *argvReader) record(r *Record) {
 
 func (a *argvReader) whole(n uint64, r *Record, raw []byte) {
 	a.endArg()
+	if a.dry {
+		a.add(n, nil)
+		return
+	}
 	text, _ := r.text("a0", raw)
 	a.add(n, text)
 }
@@ -77,7 +94,7 @@ func (a *argvReader) add(n uint64, arg []byte) {
 		a.complete = false
 	}
 	a.next = n + 1
-	if len(a.args) < MaxArgs {
+	if len(a.args) < MaxArgs && !a.dry {
 		a.args = append(a.args, arg)
 	}
 }
@@ -101,6 +118,9 @@ func (a *argvReader) part(n, part uint64, ok bool, r *Record, raw []byte) {
 	}
 	a.nextPart = part + 1
 	a.haveBytes += uint64(len(bytes.Trim(raw, `"`)))
+	if a.dry {
+		return
+	}
 	text, _ := r.text("a0", raw)
 	a.long = append(a.long, text...)
 }
