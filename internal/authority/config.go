@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"touchstone.dev/touchstone/internal/keystore"
+	"touchstone.dev/touchstone/internal/nbde"
 )
 
 // Config is the configuration file of AIAS (deploy/aias.yaml says what each field means).
@@ -77,7 +78,7 @@ func DefaultConfig() Config {
 		Listen: ":8443", Data: "/var/lib/aias",
 		CertificateLifetime: Duration(30 * 24 * time.Hour), ChallengeLifetime: Duration(10 * time.Minute),
 		Kubernetes: Kubernetes{Audience: "aias", Controllers: []string{}, RelyingParties: []string{}, Agents: []string{}},
-		Disks:      Disks{PerNode: 20, PerAddress: 100},
+		Disks:      Disks{PerNode: 20, PerAddress: 100, Curve: nbde.DefaultCurve},
 		Limits: Limits{
 			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000, Waiting: 1000, Idle: Duration(10 * time.Second),
 		},

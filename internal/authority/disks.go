@@ -28,11 +28,16 @@ type Disks struct {
 	Open       bool    `json:"open"`       // answer for keys that all share, as a plain Tang does
 	PerNode    float64 `json:"perNode"`    // recoveries a second, node and address, in the long run
 	PerAddress float64 `json:"perAddress"` // recoveries a second and address with shared keys
+	// Curve of new exchange keys. Those that are there stay as they are.
+	Curve nbde.Curve `json:"curve"`
 }
 
 func (d *Disks) complete(c *Config) error {
 	if d.PerNode <= 0 || d.PerAddress <= 0 {
 		return fmt.Errorf("configuration: disks.perNode and disks.perAddress: want more than 0")
+	}
+	if err := d.Curve.Validate(); err != nil {
+		return fmt.Errorf("configuration: disks.curve: %w", err)
 	}
 	if d.Listen == "" {
 		return nil
@@ -59,7 +64,7 @@ func (a *Authority) openDisks(ctx context.Context, v *vault) error {
 	var err error
 	a.disks, err = nbde.Open(ctx, nbde.Options{
 		Store: a.store, Seal: a.secrets, Standing: a.diskStanding, Note: a.noteDisk,
-		Open: a.cfg.Disks.Open, Limits: a.cfg.Disks.limits(), Now: a.now, Log: a.log,
+		Open: a.cfg.Disks.Open, Curve: a.cfg.Disks.Curve, Limits: a.cfg.Disks.limits(), Now: a.now, Log: a.log,
 	})
 	a.escrow = &escrow.Service{Store: a.store, Seal: a.secrets, Note: a.noteEscrow, Now: a.now}
 	return err

@@ -165,7 +165,7 @@ func (m *machine) again() {
 // point is the body of a recovery: the public half of a fresh key.
 func point(t testing.TB) []byte {
 	t.Helper()
-	k, err := nbde.NewKey(nbde.Exchange)
+	k, err := nbde.NewKey(nbde.P256)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,22 +1,30 @@
 package nbde
 
-import "testing"
+import (
+	"maps"
+	"slices"
+	"testing"
+)
 
 func BenchmarkRecover(b *testing.B) {
-	k, client := key(b, Exchange), key(b, Exchange)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := k.Recover(client.public); err != nil {
-			b.Fatal(err)
-		}
+	for _, c := range slices.Sorted(maps.Keys(all)) {
+		b.Run(string(c), func(b *testing.B) {
+			k, client := on(b, c), on(b, c)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := k.Recover(client.public); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
 func BenchmarkParseAsk(b *testing.B) {
-	body := blinded(b, nil)
+	body := blinded(b, DefaultCurve, nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := parseAsk(body); err != nil {
+		if _, err := parseAsk(body, DefaultCurve); err != nil {
 			b.Fatal(err)
 		}
 	}

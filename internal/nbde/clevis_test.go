@@ -86,7 +86,7 @@ func TestClevisEncryptDecrypt(t *testing.T) {
 // TestClevisTrustsSeveralSigners: an advertisement with two signatures.
 func TestClevisTrustsSeveralSigners(t *testing.T) {
 	dir := tangFolder(t)
-	k := add(t, dir, Sign, false)
+	k := add(t, dir, key(t, Sign), false)
 	url := serve(t, open(t, dir))
 	jwe := must(t, secret, `clevis encrypt tang "$1"`, `{"url":"`+url+`","thp":"`+k.Thumbprint+`"}`)
 	if got := must(t, jwe, "clevis decrypt"); got != secret {

@@ -2,28 +2,39 @@ package nbde
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 )
 
 // FuzzParseAsk: what is taken for a point lies on the curve, and a key gives an answer to it that lies there, too.
 func FuzzParseAsk(f *testing.F) {
-	k := key(f, Exchange)
-	x, y := encoded(k.public)
-	f.Add([]byte(`{"alg":"ECMR","crv":"P-521","kty":"EC","x":"` + x + `","y":"` + y + `"}`))
-	f.Add([]byte(`{"crv":"P-521","kty":"EC","x":"` + y + `","y":"` + x + `"}`))
-	f.Add([]byte(`{"kty":"EC","crv":"P-521","x":"","y":""}`))
+	var keys []*Key
+	for _, c := range slices.Sorted(maps.Keys(all)) {
+		k := on(f, c)
+		keys = append(keys, k)
+		x, y := encoded(k.public)
+		for _, ask := range []string{`{"alg":"ECMR","crv":"%s","kty":"EC","x":"%s","y":"%s"}`, `{"crv":"%[1]s","kty":"EC","x":"%[3]s","y":"%[2]s"}`} {
+			f.Add(fmt.Appendf(nil, ask, c, x, y))
+		}
+		f.Add(fmt.Appendf(nil, `{"kty":"EC","crv":"%s","x":"","y":""}`, c))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		point, err := parseAsk(b)
-		if err != nil {
-			return
-		}
-		answer, err := k.Recover(point)
-		if err != nil {
-			t.Fatalf("parseAsk(%q): took %x, which Recover refuses: %v", b, point, err)
-		}
-		if again, err := parseAsk(formAnswer(answer)); err != nil || !bytes.Equal(again, answer) {
-			t.Errorf("the answer %s cannot be read: %v", formAnswer(answer), err)
+		for _, k := range keys {
+			point, err := parseAsk(b, k.Curve)
+			if err != nil {
+				continue
+			}
+			answer, err := k.Recover(point)
+			if err != nil {
+				t.Fatalf("parseAsk(%q): took %x, which Recover refuses: %v", b, point, err)
+			}
+			formed := formAnswer(answer, k.Curve)
+			if again, err := parseAsk(formed, k.Curve); err != nil || !bytes.Equal(again, answer) {
+				t.Errorf("the answer %s cannot be read: %v", formed, err)
+			}
 		}
 	})
 }

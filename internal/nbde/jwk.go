@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"filippo.io/nistec"
 	"github.com/go-jose/go-jose/v4/json"
 )
 
@@ -22,54 +21,40 @@ type jwk struct {
 	Y      string   `json:"y"`
 }
 
-var (
-	errPoint = errors.New("not a point of the curve")
-	errOps   = errors.New("key_ops does not allow deriveKey")
-)
+var errOps = errors.New("key_ops does not allow deriveKey")
 
 // coordinate reads a coordinate or a scalar: exactly as many bytes as the curve's field has (RFC 7518, 6.2.1.2).
-func coordinate(s string) ([]byte, error) {
+func coordinate(s string, size int) ([]byte, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	if err != nil {
 		return nil, errors.New("not base64url")
 	}
-	if len(b) != fieldSize {
-		return nil, fmt.Errorf("%d bytes, want %d", len(b), fieldSize)
+	if len(b) != size {
+		return nil, fmt.Errorf("%d bytes, want %d", len(b), size)
 	}
 	return b, nil
 }
 
 // point returns the point that j names, uncompressed. It is on the curve, and not at infinity.
 func (j *jwk) point() ([]byte, error) {
-	if j.Kty != "EC" || j.Crv != curveName {
-		return nil, fmt.Errorf("kty %.20q and crv %.20q, want EC and %s", j.Kty, j.Crv, curveName)
+	g := groups[Curve(j.Crv)]
+	if j.Kty != "EC" || g == nil {
+		return nil, fmt.Errorf("kty %.20q and crv %.20q, want EC and %s, %s or %s", j.Kty, j.Crv, P256, P384, P521)
 	}
-	x, err := coordinate(j.X)
+	x, err := coordinate(j.X, g.size())
 	if err != nil {
 		return nil, fmt.Errorf("x: %w", err)
 	}
-	y, err := coordinate(j.Y)
+	y, err := coordinate(j.Y, g.size())
 	if err != nil {
 		return nil, fmt.Errorf("y: %w", err)
 	}
 	b := append(append([]byte{4}, x...), y...)
-	_, err = parsePoint(b)
-	return b, err
+	return b, g.check(b)
 }
 
-func parsePoint(b []byte) (*nistec.P521Point, error) {
-	if len(b) != pointSize {
-		return nil, errPoint // the point at infinity is one byte
-	}
-	p, err := nistec.NewP521Point().SetBytes(b)
-	if err != nil {
-		return nil, errPoint
-	}
-	return p, nil
-}
-
-// parseAsk reads the body of a recovery: the blinded point of the client.
-func parseAsk(body []byte) ([]byte, error) {
+// parseAsk reads the body of a recovery: the blinded point of the client, on the curve of the key.
+func parseAsk(body []byte, c Curve) ([]byte, error) {
 	var j jwk
 	if err := json.Unmarshal(body, &j); err != nil {
 		return nil, errors.New("no JSON Web Key")
@@ -80,11 +65,14 @@ func parseAsk(body []byte) ([]byte, error) {
 	if j.KeyOps != nil && !slices.Contains(j.KeyOps, "deriveKey") {
 		return nil, errOps
 	}
+	if j.Crv != string(c) {
+		return nil, fmt.Errorf("crv %.20q, want %s", j.Crv, c)
+	}
 	return j.point()
 }
 
 // formAnswer is the answer to a recovery.
-func formAnswer(point []byte) []byte {
+func formAnswer(point []byte, c Curve) []byte {
 	x, y := encoded(point)
-	return fmt.Appendf(nil, `{"alg":"ECMR","crv":"P-521","key_ops":["deriveKey"],"kty":"EC","x":"%s","y":"%s"}`, x, y)
+	return fmt.Appendf(nil, `{"alg":"ECMR","crv":"%s","key_ops":["deriveKey"],"kty":"EC","x":"%s","y":"%s"}`, c, x, y)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -15,7 +14,6 @@ import (
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 
-	"filippo.io/nistec"
 	"github.com/go-jose/go-jose/v4/json"
 )
 
@@ -31,19 +29,15 @@ const (
 // ErrKey is what a key that cannot be used wraps.
 var ErrKey = errors.New("not a key of a Tang server")
 
-const (
-	curveName = "P-521"
-	fieldSize = 66              // bytes of a coordinate, and of a scalar
-	pointSize = 1 + 2*fieldSize // bytes of an uncompressed point
-	maxJWK    = 16 << 10        // bytes of a private key as JSON
-)
+const maxJWK = 16 << 10 // bytes of a private key as JSON
 
 // thumbprints are the hashes under which tangd knows a key; the default one is in the middle.
 var thumbprints = []crypto.Hash{crypto.SHA256, crypto.SHA1, crypto.SHA224, crypto.SHA384, crypto.SHA512}
 
-// Key is a private key on P-521. It is immutable.
+// Key is a private key. It is immutable.
 type Key struct {
-	Use Use
+	Use   Use
+	Curve Curve
 	// Thumbprint is the key's name: RFC 7638 with SHA-256, base64url.
 	Thumbprint string
 	names      []string // under every hash
@@ -52,9 +46,17 @@ type Key struct {
 	signer     *ecdsa.PrivateKey // of a key that signs
 }
 
-// NewKey makes a key.
-func NewKey(use Use) (*Key, error) {
-	k, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+// NewKey makes a key that recovers, on a curve.
+func NewKey(c Curve) (*Key, error) { return generate(Exchange, c) }
+
+// NewSigner makes a key that signs advertisements.
+func NewSigner() (*Key, error) { return generate(Sign, signCurve) }
+
+func generate(use Use, c Curve) (*Key, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	k, err := ecdsa.GenerateKey(groups[c].curve(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +68,7 @@ func NewKey(use Use) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newKey(use, scalar, public)
+	return newKey(use, c, scalar, public)
 }
 
 // ParseKey reads a private key as tangd keeps it, a JSON Web Key. A public half that is not that of the private one is refused.
@@ -90,43 +92,48 @@ func ParseKey(b []byte) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
-	scalar, err := coordinate(j.D)
+	c := Curve(j.Crv)
+	if use == Sign && c != signCurve {
+		return nil, fmt.Errorf("%w: crv %s of an %s key, want %s", ErrKey, c, use, signCurve)
+	}
+	scalar, err := coordinate(j.D, groups[c].size())
 	if err != nil {
 		return nil, fmt.Errorf("%w: no private part: %w", ErrKey, err)
 	}
-	return newKey(use, scalar, public)
+	return newKey(use, c, scalar, public)
 }
 
 // newKey completes a key, and checks that its halves belong together.
-func newKey(use Use, scalar, public []byte) (*Key, error) {
-	p, err := nistec.NewP521Point().ScalarBaseMult(scalar)
-	if err != nil || !bytes.Equal(p.Bytes(), public) {
+func newKey(use Use, c Curve, scalar, public []byte) (*Key, error) {
+	p, err := groups[c].public(scalar)
+	if err != nil || !bytes.Equal(p, public) {
 		return nil, fmt.Errorf("%w: its public part is not that of its private part", ErrKey)
 	}
-	k := &Key{Use: use, public: public, scalar: scalar}
+	k := &Key{Use: use, Curve: c, public: public, scalar: scalar}
 	if use == Sign {
-		if k.signer, err = ecdsa.ParseRawPrivateKey(elliptic.P521(), scalar); err != nil {
+		if k.signer, err = ecdsa.ParseRawPrivateKey(groups[c].curve(), scalar); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrKey, err)
 		}
 	}
 	for _, h := range thumbprints {
-		k.names = append(k.names, thumbprint(h, public))
+		k.names = append(k.names, thumbprint(h, c, public))
 	}
 	k.Thumbprint = k.names[0]
 	return k, nil
 }
 
 // thumbprint is RFC 7638: the hash of the required members, in order, without white space.
-func thumbprint(h crypto.Hash, public []byte) string {
+func thumbprint(h crypto.Hash, c Curve, public []byte) string {
 	sum := h.New()
 	x, y := encoded(public)
-	fmt.Fprintf(sum, `{"crv":"%s","kty":"EC","x":"%s","y":"%s"}`, curveName, x, y)
+	fmt.Fprintf(sum, `{"crv":"%s","kty":"EC","x":"%s","y":"%s"}`, c, x, y)
 	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil))
 }
 
 // encoded are the coordinates of a point as a JSON Web Key has them.
 func encoded(point []byte) (x, y string) {
-	return base64.RawURLEncoding.EncodeToString(point[1 : 1+fieldSize]), base64.RawURLEncoding.EncodeToString(point[1+fieldSize:])
+	half := 1 + len(point)/2
+	return base64.RawURLEncoding.EncodeToString(point[1:half]), base64.RawURLEncoding.EncodeToString(point[half:])
 }
 
 // Marshal returns the key as a private JSON Web Key, as tangd keeps it. It is a secret.
@@ -141,7 +148,7 @@ func (k *Key) Marshal() ([]byte, error) {
 
 // jwk is the public half.
 func (k *Key) jwk() jwk {
-	j := jwk{Alg: string(k.Use), Crv: curveName, KeyOps: []string{"verify"}, Kty: "EC"}
+	j := jwk{Alg: string(k.Use), Crv: string(k.Curve), KeyOps: []string{"verify"}, Kty: "EC"}
 	if k.Use == Exchange {
 		j.KeyOps[0] = "deriveKey"
 	}
@@ -154,16 +161,5 @@ func (k *Key) Recover(point []byte) ([]byte, error) {
 	if k.Use != Exchange {
 		return nil, errors.New("recover: this key signs")
 	}
-	p, err := parsePoint(point)
-	if err != nil {
-		return nil, err
-	}
-	if p, err = p.ScalarMult(p, k.scalar); err != nil {
-		return nil, err
-	}
-	b := p.Bytes()
-	if len(b) != pointSize {
-		return nil, errPoint
-	}
-	return b, nil
+	return groups[k.Curve].multiply(point, k.scalar)
 }

@@ -32,7 +32,7 @@ type rack struct {
 
 func newRack(t testing.TB, nodes int) *rack {
 	t.Helper()
-	r := &rack{world: newWorld(t), body: blinded(t, nil)}
+	r := &rack{world: newWorld(t), body: blinded(t, DefaultCurve, nil)}
 	ctx := context.Background()
 	secret, public, err := ledger.NewKey()
 	if err != nil {
@@ -226,7 +226,7 @@ func BenchmarkAgainstTangd(b *testing.B) {
 	n := 0.0
 	for b.Loop() {
 		for server, sum := range map[*load]load{
-			&tangd: measure(b, theirs, []string{"/rec/" + kid}, r.body, 2*time.Second),
+			&tangd: measure(b, theirs, []string{"/rec/" + kid}, blinded(b, P521, nil), 2*time.Second),
 			&ours:  measure(b, r.address, r.paths, r.body, 2*time.Second),
 		} {
 			server.rate += sum.rate

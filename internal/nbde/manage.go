@@ -36,6 +36,14 @@ func (s *Service) seal(ctx context.Context, k *Key, node string, now time.Time) 
 	return store.DiskKey{Thumbprint: k.Thumbprint, Node: node, Use: string(k.Use), Sealed: sealed, Created: now}, err
 }
 
+// newKey makes a key of a use.
+func (s *Service) newKey(use Use) (*Key, error) {
+	if use == Sign {
+		return NewSigner()
+	}
+	return NewKey(s.o.Curve)
+}
+
 // missing makes the keys that a ring still needs: one that signs, which all share, and one that recovers.
 func (s *Service) missing(ctx context.Context, node string, now time.Time) ([]store.DiskKey, error) {
 	s.mu.RLock()
@@ -51,7 +59,7 @@ func (s *Service) missing(ctx context.Context, node string, now time.Time) ([]st
 		if want.have > 0 {
 			continue
 		}
-		k, err := NewKey(want.use)
+		k, err := s.newKey(want.use)
 		if err != nil {
 			return nil, err
 		}
@@ -239,7 +247,7 @@ func (s *Service) RotateShared(ctx context.Context, use Use, act store.Act) erro
 
 // rotation is the step from the keys that are advertised to a new one, in one transaction.
 func (s *Service) rotation(ctx context.Context, node string, use Use, now time.Time, act store.Act) (*store.DiskStep, error) {
-	k, err := NewKey(use)
+	k, err := s.newKey(use)
 	if err != nil {
 		return nil, err
 	}

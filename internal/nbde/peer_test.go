@@ -158,12 +158,8 @@ func rotate(t testing.TB, dir string) {
 }
 
 // add writes one more key into a folder.
-func add(t testing.TB, dir string, use Use, rotated bool) *Key {
+func add(t testing.TB, dir string, k *Key, rotated bool) *Key {
 	t.Helper()
-	k, err := NewKey(use)
-	if err != nil {
-		t.Fatal(err)
-	}
 	b, err := k.Marshal()
 	if err != nil {
 		t.Fatal(err)

@@ -102,7 +102,7 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request, ring *Ring, t t
 		refuse(w, status)
 		return
 	}
-	point, err := parseAsk(body)
+	point, err := parseAsk(body, k.Curve)
 	if err != nil {
 		s.Log.Debug("a request for a disk key was malformed", "node", t.node, "from", r.RemoteAddr, "err", err)
 		status := http.StatusBadRequest
@@ -122,7 +122,7 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request, ring *Ring, t t
 		refuse(w, http.StatusInternalServerError)
 		return
 	}
-	send(w, "application/jwk+json", formAnswer(answer))
+	send(w, "application/jwk+json", formAnswer(answer, k.Curve))
 }
 
 // statusOf is the status of a gate's answer. An error that is none of the known ones denies, too.

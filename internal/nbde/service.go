@@ -44,7 +44,8 @@ type Options struct {
 	Standing func(ctx context.Context, node string, last bool) (release.Node, error)
 	// Note keeps an Event in the ledger. What cannot be noted is not released.
 	Note   func(ctx context.Context, e Event) error
-	Open   bool // answer for the keys that all share, without a gate
+	Open   bool  // answer for the keys that all share, without a gate
+	Curve  Curve // of new exchange keys; "": DefaultCurve
 	Limits Limits
 	Now    func() time.Time
 	Log    *slog.Logger
@@ -72,6 +73,12 @@ type nodeState struct {
 
 // Open reads what the store has. Keys stay sealed until somebody asks for them.
 func Open(ctx context.Context, o Options) (*Service, error) {
+	if o.Curve == "" {
+		o.Curve = DefaultCurve
+	}
+	if err := o.Curve.Validate(); err != nil {
+		return nil, err
+	}
 	s := &Service{o: o, limit: newLimiter(o.Limits)}
 	return s, s.Reload(ctx)
 }

@@ -31,6 +31,7 @@ type world struct {
 	events []Event
 	fail   error                                    // what Note returns
 	book   func(ctx context.Context, e Event) error // instead of events
+	curve  Curve
 }
 
 func newWorld(t testing.TB) *world {
@@ -61,7 +62,7 @@ func kek(t testing.TB) *keystore.Ring {
 
 func (w *world) options() Options {
 	return Options{
-		Store: w.db, Seal: kek(w.t), Open: true, Limits: Limits{1e6, 1e6, 1e6, 1e6}, Log: slog.New(slog.DiscardHandler),
+		Store: w.db, Seal: kek(w.t), Open: true, Curve: w.curve, Limits: Limits{1e6, 1e6, 1e6, 1e6}, Log: slog.New(slog.DiscardHandler),
 		Standing: func(_ context.Context, node string, _ bool) (release.Node, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -320,7 +321,7 @@ func TestRotationAndReport(t *testing.T) {
 func TestImport(t *testing.T) {
 	w := newWorld(t)
 	dir := tangFolder(t)
-	rotated := add(t, dir, Exchange, true)
+	rotated := add(t, dir, key(t, Exchange), true)
 	keys, err := ReadFolder(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -16,14 +16,14 @@ import (
 )
 
 // blinded is the body of a recovery, with changes to its members.
-func blinded(t testing.TB, change map[string]any) []byte {
+func blinded(t testing.TB, c Curve, change map[string]any) []byte {
 	t.Helper()
-	k, err := NewKey(Exchange)
+	k, err := NewKey(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	x, y := encoded(k.public)
-	m := map[string]any{"alg": "ECMR", "kty": "EC", "crv": "P-521", "x": x, "y": y}
+	m := map[string]any{"alg": "ECMR", "kty": "EC", "crv": string(c), "x": x, "y": y}
 	for name, v := range change {
 		if m[name] = v; v == nil {
 			delete(m, name)
@@ -39,7 +39,8 @@ func blinded(t testing.TB, change map[string]any) []byte {
 // TestAnswersLikeTangd sends the same requests to Debian's tangd and to ours, over the same folder of keys.
 func TestAnswersLikeTangd(t *testing.T) {
 	dir := tangFolder(t)
-	hiddenSign, hidden := add(t, dir, Sign, true), add(t, dir, Exchange, true)
+	hiddenSign, hidden := add(t, dir, key(t, Sign), true), add(t, dir, key(t, Exchange), true)
+	small, middle := add(t, dir, on(t, P256), true), add(t, dir, on(t, P384), true)
 	keys, err := ReadFolder(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +54,7 @@ func TestAnswersLikeTangd(t *testing.T) {
 			exchange = k.Key
 		}
 	}
-	good := blinded(t, nil)
+	good := blinded(t, P521, nil)
 	off := strings.Repeat("A", 87) + "E" // a coordinate that is on no curve with another's
 	type ask struct {
 		method, path string
@@ -80,6 +81,10 @@ func TestAnswersLikeTangd(t *testing.T) {
 		"recovery, slashes":             {"POST", "//rec///" + exchange.Thumbprint, good},
 		"recovery, slash at the end":    {"POST", "/rec/" + exchange.Thumbprint + "/", good},
 		"recovery by a rotated key":     {"POST", "/rec/" + hidden.Thumbprint, good},
+		"recovery on P-256":             {"POST", "/rec/" + small.Thumbprint, blinded(t, P256, nil)},
+		"recovery on P-384":             {"POST", "/rec/" + middle.Thumbprint, blinded(t, P384, nil)},
+		"a point of P-256 for P-521":    {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P256, nil)},
+		"a point of P-521 for P-256":    {"POST", "/rec/" + small.Thumbprint, good},
 		"recovery by a signing key":     {"POST", "/rec/" + sign.Thumbprint, good},
 		"recovery by nothing known":     {"POST", "/rec/" + strings.Repeat("A", 43), good},
 		"recovery by nothing":           {"POST", "/rec/", good},
@@ -88,18 +93,18 @@ func TestAnswersLikeTangd(t *testing.T) {
 		"no body":                       {"POST", "/rec/" + exchange.Thumbprint, nil},
 		"no JSON":                       {"POST", "/rec/" + exchange.Thumbprint, []byte("{")},
 		"JSON list":                     {"POST", "/rec/" + exchange.Thumbprint, []byte("[]")},
-		"no alg":                        {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"alg": nil})},
-		"other alg":                     {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"alg": "ES512"})},
-		"no kty":                        {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"kty": nil})},
-		"other kty":                     {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"kty": "RSA"})},
-		"other curve":                   {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"crv": "P-256"})},
-		"no curve":                      {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"crv": nil})},
-		"no y":                          {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"y": nil})},
-		"off the curve":                 {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"x": off})},
-		"infinity":                      {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"x": "", "y": ""})},
-		"key_ops that fit":              {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"key_ops": []string{"deriveKey"}})},
-		"key_ops that do not":           {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"key_ops": []string{"verify"}})},
-		"unknown member":                {"POST", "/rec/" + exchange.Thumbprint, blinded(t, map[string]any{"more": 1})},
+		"no alg":                        {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"alg": nil})},
+		"other alg":                     {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"alg": "ES512"})},
+		"no kty":                        {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"kty": nil})},
+		"other kty":                     {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"kty": "RSA"})},
+		"other curve":                   {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"crv": "P-256"})},
+		"no curve":                      {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"crv": nil})},
+		"no y":                          {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"y": nil})},
+		"off the curve":                 {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"x": off})},
+		"infinity":                      {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"x": "", "y": ""})},
+		"key_ops that fit":              {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"key_ops": []string{"deriveKey"}})},
+		"key_ops that do not":           {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"key_ops": []string{"verify"}})},
+		"unknown member":                {"POST", "/rec/" + exchange.Thumbprint, blinded(t, P521, map[string]any{"more": 1})},
 		"too large":                     {"POST", "/rec/" + exchange.Thumbprint, append(bytes.Repeat([]byte(" "), 70<<10), good...)},
 	}
 	for name, sum := range map[string]int{"S256": 0, "S1": 1, "S224": 2, "S384": 3, "S512": 4} {
