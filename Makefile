@@ -38,8 +38,8 @@ e2e-vm: ## boot virtual machines with Secure Boot and a TPM, and judge them
 e2e-cluster: ## a real Kubernetes with workers that have a TPM each, and the scenarios on it (RUN=TestS1, E2E_KEEP=1: keep it)
 	@CGO_ENABLED=0 scripts/go test -count=1 -v -p 1 -timeout 90m -tags cluster -run '$(or $(RUN),.)' ./test/cluster
 
-e2e-images: ## encrypted images with Debian's containerd: a trusted worker decrypts and runs, others are told why not (CONTAINERD=program: another one)
-	@CGO_ENABLED=0 scripts/go test -count=1 -v -timeout 10m -tags images ./test/images
+e2e-images: ## encrypted images with Debian's containerd and a 2.x: a trusted worker decrypts and runs, others are told why not (RUNTIMES="debian v1 v2")
+	@scripts/e2e-images $(RUNTIMES)
 
 clean: ## remove bin/ and .cache/
 	@rm -rf bin .cache

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,59 +27,99 @@ type runtimeCRI struct {
 	n       int
 }
 
-// startContainerd starts Debian's containerd with what `trust-agent image-provider install` writes, in folders of its own.
-func (w *world) startContainerd() {
-	t, dir := w.t, filepath.Join(w.dir, "c")
-	root := filepath.Join(w.dir, "host")
-	decoder := filepath.Join(w.dir, "ctd-decoder")
-	build(t, "ctd-decoder", decoder)
-	program := os.Getenv("CONTAINERD")
-	if program == "" {
-		program = "/usr/bin/containerd"
+// machineShell runs a program where the runtime's folders of the worker are in the place of the machine's: what `trust-agent image-provider` writes and
+// reads has its real names, and this machine keeps its own.
+const machineShell = `set -e
+mount --bind "$HOST/etc" /etc/containerd
+mount --bind "$HOST/bin" /usr/local/bin
+exec "$@"`
+
+// onWorker is a command as it runs on the worker.
+func (w *world) onWorker(args ...string) *exec.Cmd {
+	cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", machineShell, "sh"}, args...)...)
+	cmd.Env = append(os.Environ(), "HOST="+filepath.Join(w.dir, "host"), "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin")
+	return cmd
+}
+
+// imageProvider runs a command of `trust-agent image-provider`.
+func (w *world) imageProvider(args ...string) (string, error) {
+	out, err := w.onWorker(append([]string{filepath.Join(w.dir, "programs", "trust-agent"), "image-provider", "--socket", w.cfg.ImageProvider.Socket}, args...)...).CombinedOutput()
+	return string(out), err
+}
+
+// layOutWorker puts the runtime where it is looked for: Debian's, or the one of $CONTAINERD, a folder.
+func (w *world) layOutWorker() {
+	t, host := w.t, filepath.Join(w.dir, "host")
+	must(t, os.MkdirAll("/etc/containerd", 0o755))
+	for _, dir := range []string{"etc", "bin"} {
+		must(t, os.MkdirAll(filepath.Join(host, dir), 0o755))
 	}
-	text, err := exec.Command(program, "--version").Output()
-	must(t, err)
-	version, err := runtimeconf.ParseVersion(string(text))
+	for _, name := range []string{"trust-agent", "ctd-decoder"} {
+		build(t, name, filepath.Join(w.dir, "programs", name))
+	}
+	from := os.Getenv("CONTAINERD")
+	if from == "" {
+		from = "/usr/bin"
+	}
+	for _, name := range []string{"containerd", "containerd-shim-runc-v2"} {
+		copyFile(t, filepath.Join(from, name), filepath.Join(host, "bin", name), 0o755)
+	}
+	text, err := w.onWorker("containerd", "--version").Output()
 	must(t, err)
 	t.Logf("%s", strings.TrimSpace(string(text)))
-	must(t, os.MkdirAll(dir, 0o700))
-	must(t, os.MkdirAll(root, 0o700))
-	conf := filepath.Join(root, "keyprovider.conf")
-	dropIn := filepath.Join(root, "images.toml")
-	must(t, os.WriteFile(conf, runtimeconf.KeyProvider(w.cfg.ImageProvider.Socket), 0o600))
-	must(t, os.WriteFile(dropIn, runtimeconf.Containerd(version, decoder, conf), 0o600))
-	cri := "io.containerd.grpc.v1.cri"
-	config := fmt.Sprintf(`version = 2
-imports = [%q]
-root = %q
-state = %q
-[grpc]
-  address = %q
-[plugins.%q]
-  sandbox_image = %q
-  restrict_oom_score_adj = true
-  [plugins.%q.containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins.%q.containerd.runtimes.runc.options]
-      SystemdCgroup = false
-`, dropIn, filepath.Join(dir, "root"), filepath.Join(dir, "state"), filepath.Join(dir, "c.sock"), cri, w.registry+"/pause:1", cri, cri)
-	file := filepath.Join(root, "config.toml")
-	must(t, os.WriteFile(file, []byte(config), 0o600))
-	dump, err := exec.Command(program, "--config", file, "config", "dump").Output()
+	w.version, err = runtimeconf.ParseVersion(string(text))
 	must(t, err)
-	problems, err := runtimeconf.CheckContainerd(version, dump, runtimeconf.Host{Socket: w.cfg.ImageProvider.Socket, Read: os.ReadFile, Look: func(p string) error { _, err := os.Stat(p); return err }})
-	if err != nil || len(problems) != 0 {
-		t.Fatalf("check of the configuration: %q, %v", problems, err)
+	must(t, os.WriteFile(filepath.Join(host, "etc", "config.toml"), []byte(w.containerdConfig()), 0o600))
+}
+
+// containerdConfig is what the machine's owner wrote, in the form of the version. It imports nothing yet.
+func (w *world) containerdConfig() string {
+	dir, cri := filepath.Join(w.dir, "c"), "io.containerd.grpc.v1.cri"
+	head := fmt.Sprintf("root = %q\nstate = %q\n[grpc]\n  address = %q\n", filepath.Join(dir, "root"), filepath.Join(dir, "state"), w.cfg.ImageProvider.Runtime)
+	if w.version.Major < 2 {
+		return "version = 2\n" + head + fmt.Sprintf("[plugins.%q]\n  sandbox_image = %q\n  restrict_oom_score_adj = true\n  [plugins.%q.containerd.runtimes.runc]\n    runtime_type = \"io.containerd.runc.v2\"\n",
+			cri, w.registry+"/pause:1", cri)
 	}
-	logFile, err := os.Create(filepath.Join(w.dir, "containerd.log"))
+	cri = "io.containerd.cri.v1.runtime"
+	return "version = 3\n" + head + fmt.Sprintf("[plugins.'io.containerd.cri.v1.images'.pinned_images]\n  sandbox = %q\n[plugins.%q]\n  restrict_oom_score_adj = true\n  [plugins.%q.containerd.runtimes.runc]\n    runtime_type = \"io.containerd.runc.v2\"\n",
+		w.registry+"/pause:1", cri, cri)
+}
+
+// install has `trust-agent image-provider` prepare containerd, and does what it says.
+func (w *world) install() {
+	t := w.t
+	out, err := w.imageProvider("install")
+	if err != nil {
+		t.Fatalf("install: %v: %s", err, out)
+	}
+	_, line, ok := strings.Cut(out, "above the first [table]: ")
+	line, _, _ = strings.Cut(line, " (and keep")
+	if !ok || !strings.HasPrefix(line, "imports = [") {
+		t.Fatalf("install says %q, want the line to add", out)
+	}
+	must(t, os.WriteFile(filepath.Join(w.dir, "host", "etc", "config.toml"), []byte(line+"\n"+w.containerdConfig()), 0o600))
+	if out, err = w.imageProvider("check"); err != nil {
+		t.Fatalf("check after install: %v: %s", err, out)
+	}
+}
+
+// startContainerd starts the worker's containerd. What it returns stops it; containers and the store stay.
+func (w *world) startContainerd() (stop func()) {
+	t, dir := w.t, filepath.Join(w.dir, "c")
+	must(t, os.MkdirAll(dir, 0o700))
+	logFile, err := os.OpenFile(filepath.Join(w.dir, "containerd.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(t, err)
-	cmd := exec.Command(program, "--config", file)
+	cmd := w.onWorker("containerd", "--config", "/etc/containerd/config.toml")
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(t, cmd.Start())
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
+		_ = logFile.Close()
+	})
+	t.Cleanup(func() {
+		stop()
 		for _, m := range mounts(dir) {
 			_ = syscall.Unmount(m, syscall.MNT_DETACH)
 		}
@@ -87,14 +128,14 @@ state = %q
 			t.Logf("containerd:\n%s", b[max(0, len(b)-8000):])
 		}
 	})
-	conn, err := grpc.NewClient("unix:"+filepath.Join(dir, "c.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix:"+w.cfg.ImageProvider.Runtime, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	w.cri = &runtimeCRI{images: runtime.NewImageServiceClient(conn), runtime: runtime.NewRuntimeServiceClient(conn)}
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(200 * time.Millisecond) {
-		_, err := w.cri.runtime.Version(context.Background(), &runtime.VersionRequest{})
-		if err == nil {
-			return
+		r, err := w.cri.runtime.Status(context.Background(), &runtime.StatusRequest{})
+		if err == nil && r.GetStatus() != nil {
+			return stop
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("containerd does not answer: %v", err)

@@ -1,5 +1,6 @@
 // Package images tests encrypted images with real peers, as `make e2e-images`: touchstone image encrypt, a registry, AIAS with the real verifier, the
-// trust agent on a software TPM that holds a captured boot, and Debian's containerd, which pulls through CRI, decrypts with ctd-decoder and runs.
+// trust agent on a software TPM that holds a captured boot, and containerd (Debian's 1.6, and
+// a 2.x from its module), which `trust-agent image-provider install` prepares, and which pulls through CRI, decrypts with ctd-decoder and runs.
 //
 // It needs root (containers) and installs containerd, runc, busybox-static and swtpm where they are missing.
 package images

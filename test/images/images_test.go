@@ -6,10 +6,12 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -25,6 +27,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/runtimeconf"
 )
 
 // layer is a layer of known digest unpacked.
@@ -117,13 +120,14 @@ func TestImages(t *testing.T) {
 	w.push("pause:1", "", []string{"/bin/busybox", "sleep", "999999"}, types.OCILayer)
 	w.push("app:1", "the secret of app", nil, types.OCILayer, types.OCIUncompressedLayer, types.OCILayerZStd)
 	w.push("tagged:1", "the secret of tagged", nil, types.OCILayer)
-	must(t, w.cri.pull(w.registry+"/pause:1"))
 	w.class("lax", `{"softwareTPM":"Allow"}`)
 	w.class("regulated", `{"softwareTPM":"Allow","tags":{"country":["de"]}}`)
 	w.class("hardware", `{}`)
 	app, appKey := w.encrypt("app:1", "app-encrypted:1", "lax")
 	tagged, _ := w.encrypt("tagged:1", "tagged-encrypted:1", "regulated")
 	hardware, _ := w.encrypt("tagged:1", "hardware-encrypted:1", "hardware")
+	w.prepare(app)
+	must(t, w.cri.pull(w.registry+"/pause:1"))
 
 	wants(t, "without the tag", w.cri.pull(tagged), "trust class regulated", node, "tag country is not proven, want de")
 	wants(t, "with a TPM that is a program", w.cri.pull(hardware), "its TPM is a program")
@@ -171,6 +175,35 @@ func TestImages(t *testing.T) {
 	if !w.cri.has(w.registry + "/pause:1") {
 		t.Error("an image that was never encrypted is gone, too")
 	}
+}
+
+// prepare has containerd decrypt images: as it comes it does not, a check says why, and what was installed helps.
+func (w *world) prepare(image string) {
+	t := w.t
+	stop := w.startContainerd()
+	out, err := w.imageProvider("check")
+	wants(t, "check before install", errors.Join(err, errors.New(out)), "exit status 1", "tar+zstd+encrypted")
+	if w.version.Major >= 2 && !strings.Contains(out, "use_local_image_pull = true") {
+		t.Errorf("check before install: %q, want that images are pulled by the transfer service", out)
+	}
+	wants(t, "pulled before install", w.cri.pull(image))
+	// With all but local pulls containerd 2.1 and later start the decoder, and do not tell it the layer.
+	w.install()
+	stop()
+	dropIn := filepath.Join(w.dir, "host", "etc", "conf.d", filepath.Base(runtimeconf.DropIn))
+	if w.version.Major >= 2 {
+		good, err := os.ReadFile(dropIn)
+		must(t, err)
+		must(t, os.WriteFile(dropIn, bytes.ReplaceAll(good, []byte("use_local_image_pull = true"), []byte("use_local_image_pull = false")), 0o600))
+		stop = w.startContainerd()
+		wants(t, "pulled by the transfer service", w.cri.pull(image))
+		if out, err := w.imageProvider("check"); err == nil || !strings.Contains(out, "use_local_image_pull = true") {
+			t.Errorf("check without local pulls: %q, %v", out, err)
+		}
+		stop()
+		must(t, os.WriteFile(dropIn, good, 0o600))
+	}
+	w.startContainerd()
 }
 
 // gone waits until the agent has removed an image.

@@ -26,6 +26,7 @@ import (
 	"touchstone.dev/touchstone/internal/cli"
 	"touchstone.dev/touchstone/internal/operator"
 	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/runtimeconf"
 	"touchstone.dev/touchstone/internal/store"
 	"touchstone.dev/touchstone/internal/swtpm"
 	"touchstone.dev/touchstone/internal/swtpm/machine"
@@ -46,6 +47,7 @@ type world struct {
 	ask      func()
 	stop     func()
 	cri      *runtimeCRI
+	version  runtimeconf.Version // of containerd
 }
 
 const node = "worker-1"
@@ -70,7 +72,7 @@ func newWorld(t *testing.T) *world {
 	w.startWorker()
 	w.startAIAS()
 	w.startAgent()
-	w.startContainerd()
+	w.layOutWorker()
 	return w
 }
 
