@@ -1,0 +1,92 @@
+package detect
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// catalogueHead opens docs/detections.md.
+const catalogueHead = `# Detections
+
+What Touchstone finds in the audit events of workers, by the rules that come with it. This page is made from the rules
+(` + "`internal/audit/detect/rules`" + `); a test holds both equal.
+
+Rules look at what the kernel stamped on an event. A rule that believes what a program says (its records of user space) is marked, and only ever warns: any
+process with CAP_AUDIT_WRITE can write such a record. Whether an event comes from a pod is the agent's word, from the process's cgroup when the event came in.
+
+**Effect** is what a detection does to level 5 (runtime) of the node: *fail* costs trust, *warn* does not, *none* only counts together with others.
+**Until** says when that ends by itself; an operator can clear each detection before, with a reason that goes into the ledger. The policy can give a
+severity or a single rule another effect ([policy](reference/policy.md)).
+
+Techniques are those of [MITRE ATT&CK](https://attack.mitre.org/).
+`
+
+// Catalogue describes the rules of a set for people, as Markdown.
+func Catalogue(s *Set) string {
+	var b strings.Builder
+	b.WriteString(catalogueHead)
+	var files []string
+	for _, r := range s.list {
+		if !slices.Contains(files, r.Doc.File) {
+			files = append(files, r.Doc.File)
+		}
+	}
+	b.WriteString("\n| rule | severity | effect | until | techniques |\n|---|---|---|---|---|\n")
+	for i := range s.list {
+		r := &s.list[i]
+		if s.silentNone(i) {
+			continue
+		}
+		fmt.Fprintf(&b, "| [%s](#%s) | %s | %s | %s | %s |\n", r.Doc.Name, r.Doc.Name, r.Doc.Level, r.Effect.Effect, r.Effect.Until(), strings.Join(r.Techniques, ", "))
+	}
+	for _, f := range files {
+		fmt.Fprintf(&b, "\n## %s\n", heading(f))
+		for i := range s.list {
+			if s.list[i].Doc.File == f {
+				s.describe(&b, i)
+			}
+		}
+	}
+	return b.String()
+}
+
+// silentNone reports whether a rule is nothing but a part of another one.
+func (s *Set) silentNone(i int) bool {
+	return s.list[i].Effect.Effect == None && (s.rules.Silent(i) || len(s.list[i].fixes) > 0)
+}
+
+func heading(file string) string {
+	name := strings.ReplaceAll(strings.TrimSuffix(file, ".yml"), "_", " ")
+	return strings.ToUpper(name[:1]) + name[1:]
+}
+
+func (s *Set) describe(b *strings.Builder, i int) {
+	r := &s.list[i]
+	d, e := r.Doc, r.Effect
+	fmt.Fprintf(b, "\n### %s\n\n**%s.** %s\n\n", d.Name, d.Title, d.Description)
+	if s.silentNone(i) {
+		fmt.Fprintf(b, "Says nothing by itself.\n")
+		return
+	}
+	fmt.Fprintf(b, "- severity %s; effect %s; until: %s; techniques %s\n", d.Level, e.Effect, e.Until(), strings.Join(r.Techniques, ", "))
+	if feeds := s.rules.Feeds(i); feeds != nil {
+		var names []string
+		for _, n := range feeds {
+			names = append(names, s.list[n].Doc.Name)
+		}
+		fmt.Fprintf(b, "- made of: %s, within %s\n", strings.Join(names, ", "), d.Correlation.Timespan)
+	}
+	if e.UserSpace {
+		fmt.Fprintf(b, "- believes what programs say: can be forged\n")
+	}
+	if len(e.Subject) > 0 {
+		fmt.Fprintf(b, "- told apart by: %s\n", strings.Join(e.Subject, ", "))
+	}
+	if len(d.FalsePositives) > 0 {
+		fmt.Fprintf(b, "- harmless causes: %s\n", strings.Join(d.FalsePositives, "; "))
+	}
+	if e.Remedy != "" {
+		fmt.Fprintf(b, "- what to do: %s\n", e.Remedy)
+	}
+}
