@@ -46,6 +46,8 @@ type attester struct {
 	now  func() time.Time
 	tap  func(document []byte)
 	tag  *nvTag
+	// statement is what the TPM signs with the quotes; nil, and empty, when there is nothing to say.
+	statement func() []byte
 }
 
 // attest does one attestation: challenge (when there is no good one from the answer before), Evidence, verdict.
@@ -65,7 +67,7 @@ func (a *attester) exchange(ctx context.Context, r *Report) (*protocol.Attestati
 		if n := len(ch.Nonce); n > maxNonce {
 			return nil, fmt.Errorf("the challenge of AIAS has %d bytes, at most %d are taken", n, maxNonce) // the TPM would refuse it, and is not to blame
 		}
-		doc, err := collect(a.tpm, a.host, a.node, ch)
+		doc, err := collect(a.tpm, a.host, a.node, ch, a.states()...)
 		if err != nil {
 			return nil, err
 		}
@@ -102,9 +104,17 @@ func (a *attester) challenge(ctx context.Context) (*protocol.Challenge, error) {
 	return a.link.Challenge(ctx)
 }
 
-// collect makes the Evidence that answers a challenge: quotes first, then the logs that they cover.
-func collect(t TPM, host Host, node string, ch *protocol.Challenge) (*evidence.Document, error) {
-	doc := &evidence.Document{Version: evidence.Version, Node: node, Nonce: ch.Nonce, AK: t.AKPublic()}
+// states is the statement of this moment, at most one.
+func (a *attester) states() [][]byte {
+	if a.statement == nil {
+		return nil
+	}
+	return [][]byte{a.statement()}
+}
+
+// collect makes the Evidence that answers a challenge: quotes first, which cover the statement, then the logs that they cover.
+func collect(t TPM, host Host, node string, ch *protocol.Challenge, statement ...[]byte) (*evidence.Document, error) {
+	doc := &evidence.Document{Version: evidence.Version, Node: node, Nonce: ch.Nonce, AK: t.AKPublic(), Statement: slices.Concat(statement...)}
 	if err := quote(t, ch, doc); err != nil {
 		return nil, err
 	}
@@ -146,7 +156,7 @@ func quote(t TPM, ch *protocol.Challenge, doc *evidence.Document) error {
 			continue
 		}
 		quoted = append(quoted, alg)
-		q, err := t.Quote(ch.Nonce, alg, pcrs)
+		q, err := t.Quote(evidence.Qualify(ch.Nonce, doc.Statement), alg, pcrs)
 		if err != nil {
 			return fmt.Errorf("%w: quote bank %s: %w", errTPM, alg, err)
 		}

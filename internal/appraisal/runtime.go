@@ -18,6 +18,7 @@ var runtimeRules = []rule{
 	{"runtime.violations", runtimeViolations},
 	{"runtime.buffers", runtimeBuffers},
 	{"runtime.asset-tag", runtimeAssetTag},
+	{"runtime.audit-chain", runtimeAuditChain},
 }
 
 // runtimeList: the IMA list replays to the quoted PCR 10.

@@ -47,6 +47,7 @@ type Claims struct {
 	Endorsement Endorsement
 	AssetTag    AssetTag
 	DiskKeys    *DiskKeys // nil: nobody knows whose keys open the volumes
+	Audit       Audit
 }
 
 // Quote is what the TPM says of itself in the quote. It is proven.

@@ -52,6 +52,8 @@ type Document struct {
 	FactsDigest []byte `cbor:"12,keyasint,omitempty"`
 	// AssetTag is what the TPM certifies of the NV index that holds the asset tag; nil when AIAS asked for none, or there is none.
 	AssetTag *NVCertificate `cbor:"13,keyasint,omitempty"`
+	// Statement is a Statement, encoded. When it is there the quotes carry Qualify(Nonce, Statement) instead of Nonce.
+	Statement []byte `cbor:"14,keyasint,omitempty"`
 }
 
 // NVCertificate is a TPM2_NV_Certify over a whole NV index, with the nonce of the document as qualifying data.

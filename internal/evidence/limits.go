@@ -75,6 +75,7 @@ func (d *Document) check() error {
 	if len(d.Facts) > 0 && len(d.FactsDigest) > 0 {
 		c.fail("facts and their digest are both given: give one")
 	}
+	c.most("statement", len(d.Statement), MaxStatement)
 	if t := d.AssetTag; t != nil {
 		c.between("asset tag: public area", len(t.Public), MaxStructure)
 		c.between("asset tag: message", len(t.Message), MaxStructure)

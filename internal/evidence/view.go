@@ -27,8 +27,9 @@ type View struct {
 	EKCerts  []BlobView  `json:"ekCerts,omitempty"`
 	Facts    []FactView  `json:"facts,omitempty"`
 	// FactsUnchanged is the digest of the earlier facts that this document refers to.
-	FactsUnchanged string   `json:"factsUnchanged,omitempty"`
-	AssetTag       *TagView `json:"assetTag,omitempty"`
+	FactsUnchanged string         `json:"factsUnchanged,omitempty"`
+	AssetTag       *TagView       `json:"assetTag,omitempty"`
+	Statement      *StatementView `json:"statement,omitempty"`
 }
 
 // TagView is the certified NV index that holds the asset tag.
@@ -136,6 +137,9 @@ func (d *Document) View() View {
 	}
 	if d.AssetTag != nil {
 		v.AssetTag = viewTag(d.AssetTag)
+	}
+	if len(d.Statement) > 0 {
+		v.Statement = viewStatement(d.Statement)
 	}
 	return v
 }

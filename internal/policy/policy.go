@@ -117,6 +117,7 @@ type Runtime struct {
 	AllowPaths []string    `json:"allowPaths,omitempty"` // patterns of paths whose content may be unknown
 	MustMatch  []MustMatch `json:"mustMatch,omitempty"`
 	Violations string      `json:"violations,omitempty" words:"deny warn"`
+	Audit      Audit       `json:"audit,omitempty"`
 }
 
 // MustMatch ties a path to a source: a file measured there must come from it, even if its content is known from elsewhere.

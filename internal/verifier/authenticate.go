@@ -49,8 +49,9 @@ func authenticate(doc *evidence.Document, exp *Expectation) (*authentic, error) 
 	if len(doc.Quotes) == 0 {
 		return nil, fmt.Errorf("%w: no quote", ErrMalformed)
 	}
+	qualifying := evidence.Qualify(nonce, doc.Statement)
 	for i := range doc.Quotes {
-		if err := a.addQuote(&doc.Quotes[i], key, nonce, i == 0); err != nil {
+		if err := a.addQuote(&doc.Quotes[i], key, qualifying, i == 0); err != nil {
 			return nil, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/claims"
+	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/tpm"
 )
 
@@ -39,6 +40,8 @@ type Expectation struct {
 	AssetTag *AssetTag
 	// DiskKeys is what AIAS knows of the keys that open the volumes of the node; nil offline.
 	DiskKeys *claims.DiskKeys
+	// Audit compares a statement with the audit events that are here; it is called with nil for Evidence without one. Nil offline.
+	Audit func(*evidence.AuditStatement) claims.Audit
 }
 
 // Outcome is what one appraisal gives. The verdict is shared with other nodes and must not be changed.
@@ -55,6 +58,8 @@ type Outcome struct {
 	Quote claims.Quote
 	// AssetTag says how the worker stands to its asset tag; zero when not Authentic.
 	AssetTag claims.AssetTag
+	// Statement is what the agent stated; nil when it stated nothing, or not Authentic.
+	Statement *evidence.Statement
 	// Latch is what the quotes say of tpm.LatchPCR; zero when not Authentic.
 	Latch tpm.LatchState
 }

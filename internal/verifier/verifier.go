@@ -112,6 +112,8 @@ type session struct {
 	facts     []byte // digest of the facts
 	list      list
 	tag       claims.AssetTag
+	statement *evidence.Statement
+	audit     claims.Audit
 }
 
 func (s *session) appraise() (*Outcome, error) {
@@ -129,6 +131,9 @@ func (s *session) appraise() (*Outcome, error) {
 		return nil, err
 	}
 	s.tag = s.assetTag()
+	if err := s.state(); err != nil {
+		return nil, err
+	}
 	bootKey := s.bootKey()
 	key := s.verdictKey(bootKey)
 	verdict, ok := s.v.verdicts.get(key)
@@ -141,7 +146,7 @@ func (s *session) appraise() (*Outcome, error) {
 		s.v.verdicts.put(key, verdict, cost)
 	}
 	return &Outcome{Verdict: verdict, Authentic: true, Checkpoint: s.checkpoint(), Snapshot: s.v.snapshot, Quote: s.authentic.quote,
-		AssetTag: s.tag, Latch: s.authentic.latch()}, nil
+		AssetTag: s.tag, Statement: s.statement, Latch: s.authentic.latch()}, nil
 }
 
 // strongest picks the quoted bank that claims are read in: the first one of the policy, else the last one quoted (which does not count, and the
@@ -216,6 +221,7 @@ func (s *session) verdictKey(boot digest) digest {
 	if t := &s.tag; t.State != claims.TagNone {
 		fmt.Fprintf(h, "\x00%s\x00%s\x00%s\x00%s", t.State, assettag.Text(t.Tags), t.Expected, t.Observed)
 	}
+	s.addAudit(h)
 	return digest(h.Sum(nil))
 }
 

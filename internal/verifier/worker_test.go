@@ -99,9 +99,12 @@ func (w *worker) forge(change func(*eventlogtest.Builder)) {
 }
 
 // evidence quotes and packs.
-func (w *worker) evidence() *evidence.Document {
+func (w *worker) evidence() *evidence.Document { return w.quoting(nonce) }
+
+// quoting is evidence with other qualifying data.
+func (w *worker) quoting(qualifying []byte) *evidence.Document {
 	w.clock.Clock++
-	msg, sig := w.tpm.Quote(nonce, []*tpm.Bank{&w.bank}, []tpm.Selection{{Alg: tpm.AlgSHA256, PCRs: w.selects}}, w.clock)
+	msg, sig := w.tpm.Quote(qualifying, []*tpm.Bank{&w.bank}, []tpm.Selection{{Alg: tpm.AlgSHA256, PCRs: w.selects}}, w.clock)
 	return w.document(msg, sig)
 }
 
