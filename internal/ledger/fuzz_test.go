@@ -1,9 +1,13 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -73,6 +77,31 @@ func FuzzProof(f *testing.F) {
 			t.Errorf("CheckProof(%q): got %+v", data, e)
 		} else if err != nil && !errors.Is(err, ErrTampered) && !errors.Is(err, ErrSignature) {
 			t.Errorf("CheckProof(%q): got %v", data, err)
+		}
+	})
+}
+
+// FuzzJournal: whatever lies in the journal, only what was written with its key is taken.
+func FuzzJournal(f *testing.F) {
+	good, err := os.ReadFile(written(f, f.TempDir(), "a key", 0, [][]byte{[]byte("one"), []byte("two")}, [][]byte{[]byte("three")}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add(append(good, good...))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := os.WriteFile(filepath.Join(dir, journalFile), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j, got, err := openJournal(dir, "a key", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = j.f.Close()
+		if all := string(bytes.Join(got, []byte(" "))); !strings.HasPrefix("one two three", all) {
+			t.Errorf("the journal gave %q", all)
 		}
 	})
 }

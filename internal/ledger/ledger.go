@@ -35,19 +35,21 @@ func NewKey() (secret, public string, err error) {
 
 // Ledger is an open ledger. One process at a time may have it open. A nil Ledger refuses all entries.
 type Ledger struct {
-	dir    string
-	public string
-	add    tessera.AddFn
-	stop   func() error
-	cancel context.CancelFunc
-	reader *Reader
-	now    func() time.Time
+	dir     string
+	public  string
+	add     tessera.AddFn
+	journal *journal
+	stop    func() error
+	cancel  context.CancelFunc
+	reader  *Reader
+	now     func() time.Time
 
-	queue   chan *item
-	closing chan struct{}
-	done    chan struct{} // the writer has ended
-	once    sync.Once
-	repeats *repeats
+	queue     chan *item
+	closing   chan struct{}
+	done      chan struct{} // the writer has ended
+	sequenced chan struct{} // and so has what brings entries into the tree
+	once      sync.Once
+	repeats   *repeats
 }
 
 // item is what waits to be written.
@@ -71,8 +73,8 @@ func Open(ctx context.Context, dir, secret, public string) (*Ledger, error) {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	// The queue of Ledger gathers batches; Tessera is handed each at once, and told not to wait for more.
-	appender, stop, _, err := tessera.NewAppender(ctx, driver, tessera.NewAppendOptions().
+	// Batches are gathered here; Tessera is handed each at once, and told not to wait for more.
+	appender, stop, tree, err := tessera.NewAppender(ctx, driver, tessera.NewAppendOptions().
 		WithCheckpointSigner(signer).WithBatching(tessera.DefaultBatchMaxSize, time.Millisecond).WithPushback(2*maxQueue).
 		WithCheckpointInterval(CheckpointInterval).WithShutdownTimeout(closeTime))
 	if err != nil {
@@ -81,7 +83,7 @@ func Open(ctx context.Context, dir, secret, public string) (*Ledger, error) {
 	}
 	l := &Ledger{
 		dir: dir, public: public, add: appender.Add, stop: func() error { return stop(ctx) }, cancel: cancel, now: time.Now,
-		queue: make(chan *item, maxQueue), closing: make(chan struct{}), done: make(chan struct{}),
+		queue: make(chan *item, maxQueue), closing: make(chan struct{}), done: make(chan struct{}), sequenced: make(chan struct{}),
 	}
 	l.repeats = newRepeats(func() time.Time { return l.now() })
 	if l.reader, err = NewReader(Folder(dir), public); err == nil {
@@ -91,8 +93,29 @@ func Open(ctx context.Context, dir, secret, public string) (*Ledger, error) {
 		cancel()
 		return nil, fmt.Errorf("open the ledger in %s: %w: is it the ledger of another AIAS?", dir, err)
 	}
-	go l.loop(ctx)
+	if err := l.start(ctx, secret, tree); err != nil {
+		cancel()
+		return nil, fmt.Errorf("open the ledger in %s: %w", dir, err)
+	}
 	return l, nil
+}
+
+// start takes up what the journal holds, and begins to write.
+func (l *Ledger) start(ctx context.Context, secret string, tree tessera.LogReader) error {
+	size, err := tree.IntegratedSize(ctx)
+	if err != nil {
+		return err
+	}
+	var entries [][]byte
+	if l.journal, entries, err = openJournal(l.dir, secret, size); err != nil {
+		return err
+	}
+	if err := l.recover(ctx, entries, size); err != nil {
+		l.journal.drain()
+		return errors.Join(err, l.journal.f.Close())
+	}
+	go l.loop()
+	return nil
 }
 
 // Append writes an entry, and returns when it is on disk. A refusal that only repeats an earlier one is counted, and returns nil at once; see
@@ -163,24 +186,24 @@ func (l *Ledger) put(ctx context.Context, items []*item) error {
 	return errs
 }
 
-// loop is the only goroutine that writes.
-func (l *Ledger) loop(ctx context.Context) {
+// loop is the only goroutine that writes to the journal.
+func (l *Ledger) loop() {
 	defer close(l.done)
 	tick := time.NewTicker(RepeatWindow)
 	defer tick.Stop()
 	for {
 		select {
 		case first := <-l.queue:
-			l.commit(ctx, l.gather(first))
+			l.commit(l.gather(first))
 		case <-tick.C:
-			l.settle(ctx, false)
+			l.settle(false)
 		case <-l.closing:
 			for { // what was accepted before Close is still written
 				select {
 				case first := <-l.queue:
-					l.commit(ctx, l.gather(first))
+					l.commit(l.gather(first))
 				default:
-					l.settle(ctx, true)
+					l.settle(true)
 					return
 				}
 			}
@@ -189,14 +212,14 @@ func (l *Ledger) loop(ctx context.Context) {
 }
 
 // settle writes how often refusals repeated themselves: of those whose window is over, or of all.
-func (l *Ledger) settle(ctx context.Context, all bool) {
+func (l *Ledger) settle(all bool) {
 	var batch []*item
 	for _, e := range l.repeats.settle(all) {
 		if data, err := e.encode(); err == nil {
 			batch = append(batch, &item{data, make(chan error, 1)})
 		}
 	}
-	l.commit(ctx, batch)
+	l.commit(batch)
 }
 
 func (l *Ledger) gather(first *item) []*item {
@@ -212,16 +235,20 @@ func (l *Ledger) gather(first *item) []*item {
 	return batch
 }
 
-func (l *Ledger) commit(ctx context.Context, batch []*item) {
-	futures := make([]tessera.IndexFuture, len(batch))
-	for i, it := range batch {
-		futures[i] = l.add(ctx, tessera.NewEntry(it.data))
+// commit puts a batch on disk, and says so to those who wait for it.
+func (l *Ledger) commit(batch []*item) {
+	if len(batch) == 0 {
+		return
 	}
+	entries := make([][]byte, len(batch))
 	for i, it := range batch {
-		_, err := futures[i]()
-		if err != nil {
-			err = fmt.Errorf("write to the ledger: %w", err)
-		}
+		entries[i] = it.data
+	}
+	err := l.journal.write(entries)
+	if err != nil {
+		err = fmt.Errorf("write to the ledger: %w", err)
+	}
+	for _, it := range batch {
 		it.done <- err
 	}
 }
@@ -234,8 +261,11 @@ func (l *Ledger) Close() error {
 	var err error
 	l.once.Do(func() {
 		close(l.closing)
+		l.journal.hurry()
 		<-l.done
-		err = l.stop()
+		l.journal.drain()
+		<-l.sequenced
+		err = errors.Join(l.stop(), l.journal.f.Close())
 		l.cancel()
 	})
 	return err

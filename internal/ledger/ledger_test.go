@@ -387,7 +387,7 @@ func TestKilled(t *testing.T) {
 		}
 		r := reader(t, dir, k)
 		cp := newest(t, r)
-		if cp.Size < wrote {
+		if cp.Size < wrote || cp.Size > wrote+1 { // one may be there that was not answered
 			t.Errorf("round %d: the ledger has %d entries, %d were answered", round, cp.Size, wrote)
 		}
 		if err := r.Verify(context.Background(), cp, nil); err != nil {
