@@ -172,6 +172,7 @@ func (c *Config) Validate() error {
 		c.NVTag.Index, assettag.FirstIndex, assettag.LastIndex)
 	add(c.ImageProvider.Timeout <= 0, "imageProvider.timeout must be more than 0")
 	add(c.ImageProvider.Socket == "" && c.ImageProvider.Runtime != "", "imageProvider.runtime is set without imageProvider.socket: nothing is decrypted then")
+	add(c.ImageProvider.Runtime == "" && c.ImageProvider.StopContainers, "imageProvider.stopContainers is set without imageProvider.runtime: no container is known then")
 	add(len(c.ImageProvider.Socket) > 90 || c.ImageProvider.Socket != "" && c.ImageProvider.Socket[0] != '/', "imageProvider.socket %q: want a path of at most 90 bytes", c.ImageProvider.Socket)
 	add(c.Watch.Interval < 0 || c.Watch.Debounce < 0 || c.Watch.MinGap < 0, "watch: no duration may be negative")
 	add(c.Backoff.Initial <= 0 || c.Backoff.Max < c.Backoff.Initial, "backoff: initial must be more than 0 and at most max")

@@ -12,12 +12,14 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"touchstone.dev/touchstone/internal/cri"
 )
 
 // imageStore is where the runtime keeps images; package cri implements it.
 type imageStore interface {
-	// RemoveWith removes the images that have one of the layers, by the digests of the layers unpacked.
-	RemoveWith(ctx context.Context, layers map[string]bool) (removed []string, err error)
+	// RemoveWith removes the images that have one of the layers, by the digests of the layers unpacked, and their ended containers.
+	RemoveWith(ctx context.Context, layers map[string]bool) (cri.Removed, error)
 }
 
 const (
@@ -25,9 +27,11 @@ const (
 	maxLayers = 1 << 16             // that are remembered
 	askAtOnce = 256                 // keys in one question to AIAS
 	purgeTime = 5 * time.Minute
-	// watchTime is how long images with a layer are removed whenever they are seen, once its key is lost. Until the ended containers of an image are removed
-	// the runtime keeps its layers, and can pull it once more without asking for a key.
+	// watchTime is how long images with a layer, and their containers as they end, are removed whenever they are seen, once its key is lost. While a container
+	// of an image runs the runtime keeps its layers, and can pull it once more without asking for a key.
 	watchTime = 10 * time.Minute
+	// watchPause is between two looks at what has ended meanwhile, when no attestation comes before.
+	watchPause = 10 * time.Second
 )
 
 // heldKeys remembers which layers lie decrypted on this worker, by the key that opened them, and has their images removed when the worker would not get
@@ -38,15 +42,17 @@ type heldKeys struct {
 	log    *slog.Logger
 	forget func(id string) // a key that may still be in memory; nil: none is
 	watch  time.Duration   // watchTime
+	pause  time.Duration   // watchPause
 
 	mu     sync.Mutex
 	layers map[string][]string  // digests unpacked, by the ID of the key
 	lost   map[string]time.Time // since when AIAS would not give a key again
 	busy   bool
+	again  *time.Timer // looks again
 }
 
 func openHeldKeys(dir string, images imageStore, log *slog.Logger) (*heldKeys, error) {
-	h := &heldKeys{path: filepath.Join(dir, heldFile), images: images, log: log, watch: watchTime, layers: map[string][]string{}, lost: map[string]time.Time{}}
+	h := &heldKeys{path: filepath.Join(dir, heldFile), images: images, log: log, watch: watchTime, pause: watchPause, layers: map[string][]string{}, lost: map[string]time.Time{}}
 	b, err := readBounded(h.path, maxLayers*100)
 	if errors.Is(err, fs.ErrNotExist) {
 		return h, nil
@@ -94,20 +100,26 @@ func (h *heldKeys) save() error {
 func (h *heldKeys) check(ctx context.Context, link Link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.busy || len(h.layers) == 0 {
+	if h.busy || len(h.layers) == 0 || ctx.Err() != nil {
 		return
 	}
 	h.busy = true
+	if h.again != nil {
+		h.again.Stop()
+	}
 	ids := slices.Sorted(maps.Keys(h.layers))
 	go func() {
-		ctx, cancel := context.WithTimeout(ctx, purgeTime)
+		purging, cancel := context.WithTimeout(ctx, purgeTime)
 		defer cancel()
-		if err := h.purge(ctx, link, ids); err != nil {
+		if err := h.purge(purging, link, ids); err != nil {
 			h.log.Warn("decrypted images could not be checked or removed: trying again after the next attestation", "err", err)
 		}
 		h.mu.Lock()
+		defer h.mu.Unlock()
 		h.busy = false
-		h.mu.Unlock()
+		if len(h.lost) > 0 && h.images != nil && ctx.Err() == nil {
+			h.again = time.AfterFunc(h.pause, func() { h.check(ctx, link) })
+		}
 	}()
 }
 
@@ -145,8 +157,8 @@ func (h *heldKeys) purge(ctx context.Context, link Link, ids []string) error {
 		return nil
 	}
 	removed, err := h.images.RemoveWith(ctx, layers)
-	if len(removed) > 0 {
-		h.log.Warn("removed images that were decrypted", "images", removed, "keys", slices.Sorted(maps.Keys(lost)))
+	if len(removed.Images)+len(removed.Containers) > 0 {
+		h.log.Warn("removed images that were decrypted, and their ended containers", "images", removed.Images, "containers", removed.Containers, "keys", slices.Sorted(maps.Keys(lost)))
 	}
 	if err != nil {
 		return err

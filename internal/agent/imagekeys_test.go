@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"touchstone.dev/touchstone/internal/cri"
 	"touchstone.dev/touchstone/internal/imagekey"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/tpm"
@@ -39,7 +40,7 @@ type fakeStore struct {
 	called chan struct{}
 }
 
-func (s *fakeStore) RemoveWith(_ context.Context, layers map[string]bool) ([]string, error) {
+func (s *fakeStore) RemoveWith(_ context.Context, layers map[string]bool) (cri.Removed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range layers {
@@ -49,7 +50,7 @@ func (s *fakeStore) RemoveWith(_ context.Context, layers map[string]bool) ([]str
 	case s.called <- struct{}{}:
 	default:
 	}
-	return []string{"app"}, s.fail
+	return cri.Removed{Images: []string{"app"}}, s.fail
 }
 
 func newImageWorld(t testing.TB) *imageWorld {
@@ -284,6 +285,15 @@ func TestHeldKeys(t *testing.T) {
 	}
 	w.images.mu.Unlock()
 	removed() // an image that was pulled once more, from layers that the runtime still had
+	w.images.held.mu.Lock()
+	w.images.held.pause = 10 * time.Millisecond
+	w.images.held.mu.Unlock()
+	removed()
+	select { // without an attestation: what ended meanwhile
+	case <-w.store.called:
+	case <-time.After(5 * time.Second):
+		t.Fatal("nobody looks again for what ended")
+	}
 	w.images.held.mu.Lock()
 	w.images.held.watch = 0
 	w.images.held.mu.Unlock()

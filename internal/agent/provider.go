@@ -17,8 +17,10 @@ type ImageProviderConfig struct {
 	// Timeout bounds one question of the runtime, which has no bound of its own: an attestation and an answer of AIAS.
 	Timeout Duration `json:"timeout"`
 	// Runtime is the CRI socket of the container runtime. Over it the agent removes images that it helped to decrypt, when AIAS would not give
-	// their keys any more. Empty means that they stay.
+	// their keys any more, and the ended containers that hold them. Empty means that they stay.
 	Runtime string `json:"runtime"`
+	// StopContainers has the agent stop containers that run from such an image, too. In a cluster the controller evicts their pods, with their graces.
+	StopContainers bool `json:"stopContainers"`
 }
 
 // openImageKeys opens what the key provider needs; nil when it is not wanted.
@@ -29,11 +31,12 @@ func (a *Agent) openImageKeys() error {
 	}
 	var store imageStore
 	if c.Runtime != "" {
-		images, err := cri.Open(c.Runtime)
+		runtime, err := cri.Open(c.Runtime)
 		if err != nil {
 			return err
 		}
-		store = images // lives as long as the agent
+		runtime.Stop = c.StopContainers
+		store = runtime // lives as long as the agent
 	}
 	held, err := openHeldKeys(a.cfg.StateDir, store, a.log)
 	if err != nil {

@@ -11,8 +11,10 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -118,7 +120,11 @@ func (w *world) startContainerd() (stop func()) {
 		_ = cmd.Wait()
 		_ = logFile.Close()
 	})
+	conn, err := grpc.NewClient("unix:"+w.cfg.ImageProvider.Runtime, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
 	t.Cleanup(func() {
+		w.removePods()
+		_ = conn.Close()
 		stop()
 		for _, m := range mounts(dir) {
 			_ = syscall.Unmount(m, syscall.MNT_DETACH)
@@ -128,9 +134,6 @@ func (w *world) startContainerd() (stop func()) {
 			t.Logf("containerd:\n%s", b[max(0, len(b)-8000):])
 		}
 	})
-	conn, err := grpc.NewClient("unix:"+w.cfg.ImageProvider.Runtime, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
 	w.cri = &runtimeCRI{images: runtime.NewImageServiceClient(conn), runtime: runtime.NewRuntimeServiceClient(conn)}
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		r, err := w.cri.runtime.Status(context.Background(), &runtime.StatusRequest{})
@@ -167,52 +170,86 @@ func (c *runtimeCRI) has(image string) bool {
 	return err == nil && r.GetImage() != nil
 }
 
-// run runs a command in a container of the image, and returns what it writes.
-func (w *world) run(image string, command ...string) (string, error) {
+// podTime is how long the sandbox, the container and its command may take.
+const podTime = 30 * time.Second
+
+// start starts a container of the image. It stays until it is removed, or the test ends.
+func (w *world) start(image string, command ...string) (id, log string, err error) {
 	c, ctx := w.cri, context.Background()
 	c.n++
 	name := fmt.Sprintf("p%d", c.n)
 	logs := filepath.Join(w.dir, "logs", name)
 	if err := os.MkdirAll(logs, 0o700); err != nil {
-		return "", err
+		return "", "", err
 	}
+	network := &runtime.NamespaceOption{Network: runtime.NamespaceMode_NODE}
 	sandbox := &runtime.PodSandboxConfig{
 		Metadata: &runtime.PodSandboxMetadata{Name: name, Uid: name, Namespace: "default"}, LogDirectory: logs,
-		Linux: &runtime.LinuxPodSandboxConfig{
-			CgroupParent:    "/touchstone-images",
-			SecurityContext: &runtime.LinuxSandboxSecurityContext{NamespaceOptions: &runtime.NamespaceOption{Network: runtime.NamespaceMode_NODE}},
-		},
+		Linux: &runtime.LinuxPodSandboxConfig{CgroupParent: "/touchstone-images", SecurityContext: &runtime.LinuxSandboxSecurityContext{NamespaceOptions: network}},
 	}
 	pod, err := c.runtime.RunPodSandbox(ctx, &runtime.RunPodSandboxRequest{Config: sandbox})
 	if err != nil {
-		return "", fmt.Errorf("sandbox: %w", err)
+		return "", "", fmt.Errorf("sandbox: %w", err)
 	}
-	defer func() {
-		_, _ = c.runtime.StopPodSandbox(ctx, &runtime.StopPodSandboxRequest{PodSandboxId: pod.PodSandboxId})
-		_, _ = c.runtime.RemovePodSandbox(ctx, &runtime.RemovePodSandboxRequest{PodSandboxId: pod.PodSandboxId})
-	}()
+	w.pods = append(w.pods, pod.PodSandboxId)
 	made, err := c.runtime.CreateContainer(ctx, &runtime.CreateContainerRequest{PodSandboxId: pod.PodSandboxId, SandboxConfig: sandbox, Config: &runtime.ContainerConfig{
-		Metadata: &runtime.ContainerMetadata{Name: "app"}, Image: &runtime.ImageSpec{Image: image}, Command: command, LogPath: "log",
-		Linux: &runtime.LinuxContainerConfig{SecurityContext: &runtime.LinuxContainerSecurityContext{NamespaceOptions: &runtime.NamespaceOption{Network: runtime.NamespaceMode_NODE}}},
+		Metadata: &runtime.ContainerMetadata{Name: name}, Image: &runtime.ImageSpec{Image: image}, Command: command, LogPath: "log",
+		Linux: &runtime.LinuxContainerConfig{SecurityContext: &runtime.LinuxContainerSecurityContext{NamespaceOptions: network}},
 	}})
 	if err != nil {
-		return "", fmt.Errorf("container: %w", err)
+		return "", "", fmt.Errorf("container: %w", err)
 	}
 	if _, err := c.runtime.StartContainer(ctx, &runtime.StartContainerRequest{ContainerId: made.ContainerId}); err != nil {
-		return "", fmt.Errorf("start: %w", err)
+		return "", "", fmt.Errorf("start: %w", err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		s, err := c.runtime.ContainerStatus(ctx, &runtime.ContainerStatusRequest{ContainerId: made.ContainerId})
+	return made.ContainerId, filepath.Join(logs, "log"), nil
+}
+
+// removePods removes all sandboxes with what is in them.
+func (w *world) removePods() {
+	for _, id := range w.pods {
+		_, _ = w.cri.runtime.StopPodSandbox(context.Background(), &runtime.StopPodSandboxRequest{PodSandboxId: id})
+		_, _ = w.cri.runtime.RemovePodSandbox(context.Background(), &runtime.RemovePodSandboxRequest{PodSandboxId: id})
+	}
+	w.pods = nil
+}
+
+// run runs a command in a container of the image, which it leaves, and returns what it wrote.
+func (w *world) run(image string, command ...string) (id, out string, err error) {
+	id, log, err := w.start(image, command...)
+	if err != nil {
+		return "", "", err
+	}
+	for deadline := time.Now().Add(podTime); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		s, err := w.cri.runtime.ContainerStatus(context.Background(), &runtime.ContainerStatusRequest{ContainerId: id})
 		if err != nil {
-			return "", err
+			return id, "", err
 		}
 		if s.Status.State == runtime.ContainerState_CONTAINER_EXITED {
-			b, err := os.ReadFile(filepath.Join(logs, "log"))
+			b, err := os.ReadFile(log)
 			if s.Status.ExitCode != 0 {
-				return string(b), fmt.Errorf("exit code %d", s.Status.ExitCode)
+				return id, string(b), fmt.Errorf("exit code %d", s.Status.ExitCode)
 			}
-			return string(b), err
+			return id, string(b), err
 		}
 	}
-	return "", fmt.Errorf("the container does not end")
+	return id, "", fmt.Errorf("the container does not end")
+}
+
+// hasContainer reports whether the runtime has a container, ended or not.
+func (c *runtimeCRI) hasContainer(t *testing.T, id string) bool {
+	t.Helper()
+	list, err := c.runtime.ListContainers(context.Background(), &runtime.ListContainersRequest{Filter: &runtime.ContainerFilter{Id: id}})
+	must(t, err)
+	return len(list.GetContainers()) > 0
+}
+
+// unpacked reports whether containerd keeps a layer unpacked that is the first of an image: it knows it by its digest.
+func (w *world) unpacked(first v1.Hash) bool {
+	w.t.Helper()
+	out, err := exec.Command("ctr", "-a", w.cfg.ImageProvider.Runtime, "-n", "k8s.io", "snapshots", "ls").CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("ctr: %v: %s", err, out)
+	}
+	return strings.Contains(string(out), first.String())
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
+	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/runtimeconf"
@@ -73,8 +74,9 @@ func packed(t *testing.T, plain []byte, kind types.MediaType) v1.Layer {
 	return layer{static.NewLayer(out, kind), diff}
 }
 
-// push makes an image with busybox in a layer of each kind's own, and a secret in the last, and puts it into the registry.
-func (w *world) push(image, secret string, entry []string, kinds ...types.MediaType) {
+// push makes an image with busybox in a layer of each kind's own, and a secret in the last, and puts it into the registry. It returns the digest of the first
+// layer unpacked.
+func (w *world) push(image, secret string, entry []string, kinds ...types.MediaType) v1.Hash {
 	w.t.Helper()
 	busybox, err := os.ReadFile("/bin/busybox")
 	must(w.t, err)
@@ -97,6 +99,7 @@ func (w *world) push(image, secret string, entry []string, kinds ...types.MediaT
 	ref, err := name.ParseReference(w.registry+"/"+image, name.Insecure)
 	must(w.t, err)
 	must(w.t, remote.Write(ref, img))
+	return file.RootFS.DiffIDs[0]
 }
 
 func wants(t *testing.T, what string, err error, words ...string) {
@@ -118,7 +121,7 @@ func wants(t *testing.T, what string, err error, words ...string) {
 func TestImages(t *testing.T) {
 	w := newWorld(t)
 	w.push("pause:1", "", []string{"/bin/busybox", "sleep", "999999"}, types.OCILayer)
-	w.push("app:1", "the secret of app", nil, types.OCILayer, types.OCIUncompressedLayer, types.OCILayerZStd)
+	first := w.push("app:1", "the secret of app", nil, types.OCILayer, types.OCIUncompressedLayer, types.OCILayerZStd)
 	w.push("tagged:1", "the secret of tagged", nil, types.OCILayer)
 	w.class("lax", `{"softwareTPM":"Allow"}`)
 	w.class("regulated", `{"softwareTPM":"Allow","tags":{"country":["de"]}}`)
@@ -140,17 +143,30 @@ func TestImages(t *testing.T) {
 	if n := w.releases() - releases; n != 1 {
 		t.Errorf("three layers: %d releases, want one", n)
 	}
-	out, err := w.run(app, "/bin/busybox", "cat", "/file-2")
+	if !w.unpacked(first) {
+		t.Error("the layers are not known by their digests")
+	}
+	ended, out, err := w.run(app, "/bin/busybox", "cat", "/file-2")
 	if err != nil || !strings.Contains(out, "the secret of app") {
 		t.Fatalf("run: %q, %v", out, err)
 	}
 	w.touchstone("tag", "set", node, "country=de", "--wait", "30s")
 	w.attested()
 	must(t, w.cri.pull(tagged))
+	running, _, err := w.start(app, "/bin/busybox", "sleep", "1000")
+	must(t, err)
 
-	// A key is revoked: the image goes, and does not come back.
+	// A key is revoked: the image goes with what has ended of it; what runs goes when it has ended, and then the layers go.
 	w.touchstone("image", "key", "revoke", appKey)
 	w.gone(app)
+	if w.cri.hasContainer(t, ended) || !w.cri.hasContainer(t, running) {
+		t.Errorf("the ended container is there: %v, the running one: %v", w.cri.hasContainer(t, ended), w.cri.hasContainer(t, running))
+	}
+	_, err = w.cri.runtime.StopContainer(t.Context(), &criapi.StopContainerRequest{ContainerId: running})
+	must(t, err)
+	w.until("the ended container is gone", func() bool { return !w.cri.hasContainer(t, running) })
+	w.until("the layers are gone", func() bool { return !w.unpacked(first) })
+	w.removePods()
 	wants(t, "revoked", w.cri.pull(app), "is revoked")
 	w.touchstone("image", "key", "restore", appKey)
 	w.attested()
@@ -209,14 +225,21 @@ func (w *world) prepare(image string) {
 // gone waits until the agent has removed an image.
 func (w *world) gone(image string) {
 	w.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for w.cri.has(image) {
-		if time.Now().After(deadline) {
-			w.t.Fatalf("%s is still in the store", image)
+	w.until(image+" is gone", func() bool { return !w.cri.has(image) })
+}
+
+// until attests until something is true.
+func (w *world) until(what string, ok func() bool) {
+	w.t.Helper()
+	began := time.Now()
+	for !ok() {
+		if time.Since(began) > 30*time.Second {
+			w.t.Fatalf("not so: %s", what)
 		}
 		w.attested()
 		time.Sleep(200 * time.Millisecond)
 	}
+	w.t.Logf("%s after %s", what, time.Since(began).Round(10*time.Millisecond))
 }
 
 // releases counts the keys that AIAS gave.

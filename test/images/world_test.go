@@ -48,6 +48,7 @@ type world struct {
 	stop     func()
 	cri      *runtimeCRI
 	version  runtimeconf.Version // of containerd
+	pods     []string            // sandboxes that were made
 }
 
 const node = "worker-1"
