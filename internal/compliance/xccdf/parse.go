@@ -124,6 +124,9 @@ func (p *parser) text(e *element) (string, error) {
 			b.Write(t.raw)
 		case start, empty, end, other:
 		}
+		if b.Len() > MaxTestResult {
+			return "", p.fault("a text is longer than %d bytes", MaxTestResult)
+		}
 	}
 	p.in.leave(len(p.ends) + 1)
 	return strings.TrimSpace(b.String()), nil
