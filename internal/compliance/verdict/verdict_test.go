@@ -69,7 +69,7 @@ func TestJudge(t *testing.T) {
 	future := scanOf()
 	future.At = now.Add(time.Hour)
 	nothing := NewScan(&xccdf.TestResult{Profile: "p", End: now}, nil)
-	for _, more := range []struct {
+	tests = append(tests, []struct {
 		name  string
 		rules Rules
 		scan  *Scan
@@ -79,9 +79,7 @@ func TestJudge(t *testing.T) {
 		{"named tailoring", Rules{Tailoring: []string{"7a"}}, tailored, nil},
 		{"future", Rules{}, future, []string{"the compliance scan is of the future"}},
 		{"nothing judged", Rules{}, nothing, []string{"no rule passed"}},
-	} {
-		tests = append(tests, more)
-	}
+	}...)
 	for _, test := range tests {
 		j := Judge(&test.rules, test.scan, now)
 		ok := len(j.Problems) == len(test.want)
