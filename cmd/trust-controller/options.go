@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -28,6 +29,7 @@ const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 type options struct {
 	kubeconfig string
 	bundle     string
+	keys       string
 	access     operator.Access
 	level      string
 	format     string
@@ -44,6 +46,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.bundle, "operator", "", "`FILE` with a client certificate for AIAS (aias controller add NAME); instead of the next three")
 	f.StringVar(&o.access.Server, "aias", "", "`URL` of AIAS (https://aias.touchstone.svc:8443)")
 	f.StringVar(&o.access.CAFile, "aias-ca", "/var/run/aias/ca.crt", "`FILE` with the root certificate of AIAS (ConfigMap aias-ca), read again as it changes")
+	f.StringVar(&o.keys, "aias-keys", "/var/run/aias/jwks.json", "`FILE` with the keys that AIAS signs results with (ConfigMap aias-ca), read when the controller starts while AIAS is away")
 	f.StringVar(&o.access.TokenFile, "aias-token", "/var/run/secrets/aias/token", "`FILE` with a token of the service account for the audience aias, read again as it changes")
 	f.BoolVar(&o.elect, "leader-elect", true, "let only one of several replicas act")
 	f.StringVar(&c.Namespace, "namespace", "", "namespace of the lease; default: that of the pod")
@@ -85,6 +88,7 @@ func (o *options) run(ctx context.Context) error {
 		}
 		c.Namespace = strings.TrimSpace(string(b))
 	}
+	c.Keys = func() ([]byte, error) { return readKeys(o.keys) }
 	c.AIAS, c.Log, c.Registry = client, log, metrics.Registry
 	m, err := cluster.New(ctx, c)
 	if err != nil {
@@ -107,6 +111,26 @@ func (o *options) run(ctx context.Context) error {
 	}
 	log.Info("trust-controller starts", "aias", client.Server(), "leader_election", c.LeaderElection)
 	return m.Start(ctx)
+}
+
+// maxKeys bounds the file with keys: AIAS has one or two, of some 200 bytes each.
+const maxKeys = 64 << 10
+
+// readKeys reads the keys of AIAS as they were kept.
+func readKeys(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("keys of AIAS (--aias-keys): %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxKeys+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("keys of AIAS (--aias-keys): %w", err)
+	case len(b) == 0 || len(b) > maxKeys:
+		return nil, fmt.Errorf("keys of AIAS (--aias-keys): %s has %d bytes or more, want 1 to %d", path, len(b), maxKeys)
+	}
+	return b, nil
 }
 
 func (o *options) aias() (*operator.Client, error) {

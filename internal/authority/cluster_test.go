@@ -286,7 +286,7 @@ func TestPublish(t *testing.T) {
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			list := k.ask(http.MethodGet, k.path("configmaps"), nil, 200)["items"].([]any)
 			for _, i := range list {
-				if i.(object)["metadata"].(object)["name"] == "aias-ca" && fmt.Sprint(i.(object)["data"]) == fmt.Sprint(object{"ca.crt": pemCerts(w.ca.root)}) {
+				if i.(object)["metadata"].(object)["name"] == "aias-ca" && fmt.Sprint(i.(object)["data"]) == fmt.Sprint(object{"ca.crt": pemCerts(w.ca.root), "jwks.json": string(w.jwks)}) {
 					return ""
 				}
 			}

@@ -13,10 +13,14 @@ const (
 	publishMost  = 30 * time.Second
 )
 
-// caKey is the key of the root certificate in the ConfigMap, as Kubernetes names that of its own.
-const caKey = "ca.crt"
+// Keys of the ConfigMap: the root certificate, as Kubernetes names that of its own, and what results are signed with, by which a controller that starts while AIAS is away
+// verifies what was recorded.
+const (
+	caKey   = "ca.crt"
+	jwksKey = "jwks.json"
+)
 
-// publishLoop keeps the root certificate in the ConfigMap that agents and controller mount. Somebody who changes it only keeps them from AIAS until it is
+// publishLoop keeps the root certificate and the keys of results in the ConfigMap that agents and controller mount. Somebody who changes it only keeps them from AIAS until it is
 // written again: they would show their tokens to another one, so the right to write it belongs to AIAS alone.
 func (a *Authority) publishLoop(ctx context.Context) {
 	if a.cluster == nil || a.cluster.cfg.CAConfigMap == "" {
@@ -25,7 +29,7 @@ func (a *Authority) publishLoop(ctx context.Context) {
 	namespace, name, _ := strings.Cut(a.cluster.cfg.CAConfigMap, "/")
 	said := false
 	for wait := publishFirst; ; {
-		err := a.cluster.api.ApplyConfigMap(ctx, namespace, name, map[string]string{caKey: pemCerts(a.ca.root)})
+		err := a.cluster.api.ApplyConfigMap(ctx, namespace, name, map[string]string{caKey: pemCerts(a.ca.root), jwksKey: string(a.jwks)})
 		pause := publishEvery
 		switch {
 		case ctx.Err() != nil:

@@ -63,6 +63,13 @@ func (a *testAIAS) newKey() {
 	a.key, a.jwks = key, jwks
 }
 
+// published are its keys as it has put them into the cluster.
+func (a *testAIAS) published() ([]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.jwks, nil
+}
+
 // trusted is a result that says that all is well with the node; change makes it another one.
 func (a *testAIAS) trusted(node string, change ...func(*result.Result)) *result.Result {
 	now := a.now()

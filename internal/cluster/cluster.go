@@ -65,6 +65,9 @@ type Options struct {
 	Health         string // HOST:PORT to serve /healthz and /readyz on; "0" for none
 	Registry       prometheus.Registerer
 
+	// Keys are those that AIAS signs results with, as they were kept: what NodeTrusts recorded counts by them while AIAS was not heard since the start. Nil: none
+	// are kept, and nothing recorded counts.
+	Keys func() ([]byte, error)
 	// AllowMissingUUID accepts nodes without SMBIOS UUID.
 	AllowMissingUUID bool
 	// Join lets the controller decide on certificates of kubelets; JoinWait is how long it waits for what is missing.
@@ -84,6 +87,9 @@ func New(ctx context.Context, o Options) (manager.Manager, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Keys == nil {
+		o.Keys = func() ([]byte, error) { return nil, errors.New("no keys of AIAS are kept") }
 	}
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {

@@ -9,8 +9,10 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"touchstone.dev/touchstone/api/v1alpha1"
+	"touchstone.dev/touchstone/internal/result"
 )
 
 // TestLeaders: of two replicas one acts; when it ends the other one does, within seconds, and knows everything already.
@@ -70,4 +72,42 @@ func TestTakeoverWithoutAIAS(t *testing.T) {
 	if early := time.Until(r.Issued.Truncate(time.Second).Add(w.aias.life)); early > 0 {
 		t.Errorf("trust was lost %s before its end", early)
 	}
+}
+
+// TestTakeoverVerifies: a controller that starts while AIAS is away believes no NodeTrust that somebody wrote, and without the keys of AIAS none at all.
+func TestTakeoverVerifies(t *testing.T) {
+	w := newWorld(t)
+	stop := w.run()
+	w.node("w1")
+	w.node("w2")
+	w.aias.say(w.aias.trusted("w1"))
+	w.aias.say(w.aias.trusted("w2", fallen(4, "miner")))
+	w.isTrusted("w1", true)
+	w.isTrusted("w2", false)
+	stop()
+	w.aias.setDown(true)
+	// The word of another AIAS, in the right form.
+	forger := newAIAS(t, w.aias.now)
+	token, err := result.Sign(forger.key, forger.trusted("w2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nt := w.trust("w2")
+	before := nt.DeepCopy()
+	good := w.trust("w1").Status
+	nt.Status.Trusted, nt.Status.Reason, nt.Status.Levels, nt.Status.Conditions, nt.Status.FellAt = true, "", good.Levels, good.Conditions, nil
+	nt.Status.Result, nt.Status.VerifiedAt, nt.Status.ExpiresAt = token, good.VerifiedAt, good.ExpiresAt
+	if err := w.Status().Patch(context.Background(), nt, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	stop = w.run()
+	w.eventually("the forged one is refused", func() bool {
+		return strings.Contains(w.trust("w2").Status.Reason, "recorded before this controller started")
+	})
+	w.isTrusted("w2", false)
+	w.isTrusted("w1", true)
+	stop()
+	w.run(func(o *Options) { o.Keys = nil })
+	w.eventually("nothing is believed without keys", func() bool { return strings.Contains(w.trust("w1").Status.Reason, "no keys of AIAS are kept") })
+	w.isTrusted("w1", false)
 }

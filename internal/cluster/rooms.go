@@ -78,7 +78,7 @@ func newRooms(m manager.Manager, o *Options) (*rooms, error) {
 	r.enforcement = &enforcement.Reconciler{Client: r.client, Feed: r.feed, Board: r.board, Events: events, Log: o.Log, Now: o.Now}
 	r.nodes = &node.Reconciler{
 		Client: r.client, Live: m.GetAPIReader(), Feed: r.feed, Board: r.board, Events: events, Log: o.Log, Now: o.Now, AllowMissingUUID: o.AllowMissingUUID,
-		ISecL: o.ISecL, Ensure: r.enforcement.Ensure, Wrote: r.metrics.wrote, Tainted: r.metrics.took,
+		Keys: o.Keys, ISecL: o.ISecL, Ensure: r.enforcement.Ensure, Wrote: r.metrics.wrote, Tainted: r.metrics.took,
 		Later: func(j node.Job, priority int) { r.jobs.add(j, 0, priority) }, Evict: func(name string) { r.evict.ring(name, 0) },
 	}
 	r.enforcement.Entries = r.nodes.Entries

@@ -133,7 +133,8 @@ func (w *world) clear() {
 // run starts a controller; it returns how to stop it, which the end of the test does, too.
 func (w *world) run(change ...func(*Options)) (stop func()) {
 	w.t.Helper()
-	o := Options{Config: w.config, AIAS: w.aias, Log: w.log, Metrics: "0", Health: "0", Registry: prometheus.NewRegistry(), Join: true, JoinWait: 2 * time.Second, CarryPolicy: true, CarryTags: true}
+	o := Options{Config: w.config, AIAS: w.aias, Log: w.log, Metrics: "0", Health: "0", Registry: prometheus.NewRegistry(), Join: true, JoinWait: 2 * time.Second, CarryPolicy: true, CarryTags: true,
+		Keys: w.aias.published}
 	for _, f := range change {
 		f(&o)
 	}

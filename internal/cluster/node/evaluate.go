@@ -6,7 +6,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -16,8 +15,6 @@ import (
 	"touchstone.dev/touchstone/internal/cluster/board"
 	"touchstone.dev/touchstone/internal/cluster/class"
 	"touchstone.dev/touchstone/internal/cluster/verdict"
-	"touchstone.dev/touchstone/internal/protocol"
-	"touchstone.dev/touchstone/internal/result"
 )
 
 // facts are what one evaluation reads.
@@ -155,30 +152,6 @@ func bounded(s string) string {
 }
 
 const maxReason = 512
-
-// recorded is what AIAS said before this process began, as its NodeTrust has it: whoever takes over does not begin by mistrusting everything. It counts
-// only until AIAS has told of all nodes, and only as long as it would have.
-func recorded(nt *v1alpha1.NodeTrust) verdict.Said {
-	if nt == nil {
-		return verdict.Said{Reason: "AIAS has not been heard yet"}
-	}
-	s := &nt.Status
-	if !meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionBound) || s.Node == nil || s.VerifiedAt == nil || s.ExpiresAt == nil {
-		return verdict.Said{Reason: s.Reason}
-	}
-	r := &result.Result{
-		Node: nt.Name, AKName: s.Node.AKName, Trusted: s.Trusted, SoftwareTPM: s.SoftwareTPM, Tags: s.Tags,
-		Machine: result.Machine{SystemUUID: s.Node.SystemUUID, BootID: s.Node.BootID}, Issued: s.VerifiedAt.Time, Expires: s.ExpiresAt.Time,
-	}
-	for _, l := range s.Levels {
-		r.Levels = append(r.Levels, result.Level{Level: int(l.Level), Name: l.Name, Status: appraisal.Status(l.Status), Reason: l.Reason})
-	}
-	said := verdict.Said{Result: r, Token: s.Result, Trust: protocol.Untrusted, Reason: s.Reason}
-	if s.Trusted {
-		said.Trust = protocol.Trusted
-	}
-	return said
-}
 
 // timeOf is a time of an object; nil for none.
 func timeOf(t time.Time) *metav1.Time {

@@ -26,9 +26,6 @@ import (
 	"touchstone.dev/touchstone/internal/cluster/verdict"
 )
 
-// recordedTime is how long after the start what NodeTrusts say counts while AIAS has not been heard.
-const recordedTime = 10 * time.Minute
-
 // Reconciler keeps node objects as the board has them.
 type Reconciler struct {
 	Client client.Client // reads from the cache
@@ -40,6 +37,8 @@ type Reconciler struct {
 	Now    func() time.Time
 	// AllowMissingUUID is verdict.Input.AllowMissingUUID.
 	AllowMissingUUID bool
+	// Keys are those that AIAS signs results with, as they were kept; they count until AIAS is heard.
+	Keys func() ([]byte, error)
 	// ISecL writes what users of Intel SecL-DC build on, too.
 	ISecL bool
 	// Ensure is called before anything is decided: it loads the board, once.
@@ -172,7 +171,7 @@ func (r *Reconciler) said(name string, nt *v1alpha1.NodeTrust) verdict.Said {
 	if r.Now().Sub(r.started) > recordedTime {
 		return verdict.Said{Reason: "AIAS has not been heard since the controller started: is it running, and may the controller read its results?"}
 	}
-	return recorded(nt)
+	return recorded(nt, r.Keys, r.Now())
 }
 
 // forget is for a node object that is no more. Its NodeTrust goes with it by its owner reference; that takes a while, and a clock that stands still

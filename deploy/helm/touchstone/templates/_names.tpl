@@ -61,6 +61,10 @@ seccompProfile: {type: RuntimeDefault}
       - configMap:
           name: aias-ca # AIAS writes it; the pod waits for it
           items: [{key: ca.crt, path: ca.crt}]
+      - configMap:
+          name: aias-ca
+          items: [{key: jwks.json, path: jwks.json}]
+          optional: true # an older AIAS does not write it: then nothing recorded counts while it is away
 {{- end }}
 
 {{/* options ends with an error when .given names one of .own, which the chart sets itself. */}}
