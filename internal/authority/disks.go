@@ -187,7 +187,7 @@ const (
 
 // serveDisks answers clevis on the configured address until ctx ends. It is plain HTTP, as clevis in an initramfs speaks it: what is sent tells a
 // listener nothing of keys, and advertisements are signed.
-func (a *Authority) serveDisks(ctx context.Context) (stop func(), err error) {
+func (a *Authority) serveDisks(ctx context.Context, room *room) (stop func(), err error) {
 	if a.cfg.Disks.Listen == "" {
 		return func() {}, nil
 	}
@@ -204,7 +204,7 @@ func (a *Authority) serveDisks(ctx context.Context) (stop func(), err error) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		err := srv.Serve(&bounded{Listener: l, max: int64(a.cfg.Limits.Connections), log: a.log})
+		err := srv.Serve(&bounded{Listener: l, max: int64(a.cfg.Limits.Connections), room: room, log: a.log})
 		if ctx.Err() == nil && err != http.ErrServerClosed {
 			a.log.Error("clevis is not answered any more", "err", err)
 		}

@@ -26,6 +26,10 @@ const (
 
 // Serve answers on l until ctx ends, then lets requests finish. It runs what happens in the background, too, and keeps the ledger.
 func (a *Authority) Serve(ctx context.Context, l net.Listener) (err error) {
+	room, err := newRoom(a.log, int64(a.cfg.Limits.Connections))
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	if err := a.OpenLedger(ctx); err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -48,14 +52,14 @@ func (a *Authority) Serve(ctx context.Context, l net.Listener) (err error) {
 		defer wg.Done()
 		a.Run(background)
 	}()
-	stopDisks, err := a.serveDisks(ctx)
+	stopDisks, err := a.serveDisks(ctx, room)
 	if err != nil {
 		return err
 	}
 	defer stopDisks()
 	failed := make(chan error, 1)
 	go func() {
-		failed <- srv.Serve(tls.NewListener(&bounded{Listener: l, max: int64(a.cfg.Limits.Connections), log: a.log}, a.TLS()))
+		failed <- srv.Serve(tls.NewListener(&bounded{Listener: l, max: int64(a.cfg.Limits.Connections), room: room, log: a.log}, a.TLS()))
 	}()
 	select {
 	case err := <-failed:
@@ -115,6 +119,7 @@ type bounded struct {
 	net.Listener
 	max  int64
 	open atomic.Int64
+	room *room // for the connections of all listeners
 	log  *slog.Logger
 }
 
@@ -125,12 +130,12 @@ func (b *bounded) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if b.open.Add(1) <= b.max {
-			return &counted{Conn: c, done: func() { b.open.Add(-1) }}, nil
+		if b.open.Add(1) <= b.max && b.room.enter() {
+			return &counted{Conn: c, done: func() { b.open.Add(-1); b.room.leave() }}, nil
 		}
-		b.open.Add(-1)
+		open := b.open.Add(-1)
 		_ = c.Close()
-		b.log.Warn("connection refused: too many are open", "from", c.RemoteAddr(), "limit", b.max)
+		b.log.Warn("connection refused: too many are open", "from", c.RemoteAddr(), "open", open, "limit", b.max)
 	}
 }
 

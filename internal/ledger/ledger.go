@@ -50,6 +50,7 @@ type Ledger struct {
 	sequenced chan struct{} // and so has what brings entries into the tree
 	once      sync.Once
 	repeats   *repeats
+	spare     reserve // of the goroutine that writes to the tree
 }
 
 // item is what waits to be written.
@@ -71,6 +72,12 @@ func Open(ctx context.Context, dir, secret, public string) (*Ledger, error) {
 	driver, err := posix.New(ctx, posix.Config{Path: dir})
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
+	}
+	var spare reserve
+	err = spare.fill()
+	spare.release() // for the lock that Tessera opens now
+	if err != nil {
+		return nil, fmt.Errorf("open the ledger in %s: %w", dir, err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	// Batches are gathered here; Tessera is handed each at once, and told not to wait for more.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -20,6 +21,7 @@ const (
 // sequence brings what is in the journal into the tree, until the journal is closed. It is the only goroutine that writes to the tree.
 func (l *Ledger) sequence(ctx context.Context, size uint64) {
 	defer close(l.sequenced)
+	defer l.spare.release()
 	for {
 		batch := l.journal.next()
 		if len(batch) == 0 {
@@ -45,6 +47,11 @@ func (l *Ledger) sequence(ctx context.Context, size uint64) {
 
 // integrate adds a batch, and returns what could not be added.
 func (l *Ledger) integrate(ctx context.Context, batch [][]byte, size *uint64) (failed [][]byte, err error) {
+	if err := l.spare.fill(); err != nil {
+		return slices.Clone(batch), err
+	}
+	l.spare.release()
+	defer func() { _ = l.spare.fill() }() // what fails now is tried again before the next batch
 	futures := make([]tessera.IndexFuture, len(batch))
 	for i, data := range batch {
 		futures[i] = l.add(ctx, tessera.NewEntry(data))
