@@ -21,7 +21,7 @@ func Shipped(agent string) ([]Rule, error) {
 	}
 	var all []Rule
 	err := eachFile(func(name, text string) error {
-		for i, line := range strings.Split(strings.ReplaceAll(text, "{{agent}}", agent), "\n") {
+		for i, line := range strings.Split(fill(text, agent), "\n") {
 			line = strings.TrimSpace(line)
 			if line == "" || line[0] == '#' {
 				continue
@@ -36,6 +36,11 @@ func Shipped(agent string) ([]Rule, error) {
 		return nil
 	})
 	return all, err
+}
+
+// fill puts in what is not the same on all machines: the agent's program, and the home of root.
+func fill(text, agent string) string {
+	return strings.NewReplacer("{{agent}}", agent, "{{root}}", "/root").Replace(text)
 }
 
 // eachFile gives the shipped files in order.
@@ -63,7 +68,7 @@ func Boot(agent string, c Control) (string, error) {
 	b.WriteString("# Go on after a rule that fails: a folder that is not there must not take the rest along.\n-c\n")
 	fmt.Fprintf(&b, "-b %d\n--backlog_wait_time %d\n\n", c.Backlog, c.Wait)
 	err := eachFile(func(_, text string) error {
-		b.WriteString(strings.ReplaceAll(text, "{{agent}}", agent))
+		b.WriteString(fill(text, agent))
 		b.WriteString("\n")
 		return nil
 	})
