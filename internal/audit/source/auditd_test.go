@@ -49,8 +49,8 @@ type seen struct {
 	slowest  time.Duration
 }
 
-// drain reads until done says so, or the time is over.
-func drain(t testing.TB, r *source.Reader, limit time.Duration, done func(*seen) bool) *seen {
+// drain reads until done says so of all, or one of each of an item, or the time is over.
+func drain(t testing.TB, r *source.Reader, limit time.Duration, done func(*seen) bool, each ...func(source.Item) bool) *seen {
 	t.Helper()
 	s := &seen{byKey: map[string]int{}, events: map[uint64]int{}}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -61,6 +61,11 @@ func drain(t testing.TB, r *source.Reader, limit time.Duration, done func(*seen)
 			break
 		}
 		s.take(it)
+		for _, f := range each {
+			if f(it) {
+				return s
+			}
+		}
 	}
 	return s
 }
