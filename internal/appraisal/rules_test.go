@@ -25,7 +25,7 @@ type ruleCase struct {
 }
 
 // cases are those of all rules.
-var cases = slices.Concat(firmwareCases, secureBootCases, bootLoaderCases, dataAtRestCases, kernelCases, commandLineCases, initrdCases, moduleCases, runtimeCases, auditCases)
+var cases = slices.Concat(firmwareCases, secureBootCases, bootLoaderCases, dataAtRestCases, kernelCases, commandLineCases, initrdCases, moduleCases, runtimeCases, auditCases, complianceCases)
 
 func ruleNamed(t *testing.T, name string) rule {
 	t.Helper()

@@ -19,6 +19,7 @@ var runtimeRules = []rule{
 	{"runtime.buffers", runtimeBuffers},
 	{"runtime.asset-tag", runtimeAssetTag},
 	{"runtime.audit-chain", runtimeAuditChain},
+	{"runtime.compliance", runtimeCompliance},
 }
 
 // runtimeList: the IMA list replays to the quoted PCR 10.

@@ -48,6 +48,7 @@ type Claims struct {
 	AssetTag    AssetTag
 	DiskKeys    *DiskKeys // nil: nobody knows whose keys open the volumes
 	Audit       Audit
+	Compliance  *Compliance // nil: nobody knows of a scan
 }
 
 // Quote is what the TPM says of itself in the quote. It is proven.

@@ -118,6 +118,7 @@ type Runtime struct {
 	MustMatch  []MustMatch `json:"mustMatch,omitempty"`
 	Violations string      `json:"violations,omitempty" words:"deny warn"`
 	Audit      Audit       `json:"audit,omitempty"`
+	Compliance Compliance  `json:"compliance,omitempty"`
 }
 
 // MustMatch ties a path to a source: a file measured there must come from it, even if its content is known from elsewhere.

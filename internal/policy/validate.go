@@ -124,6 +124,7 @@ func (p *Policy) validateLists(e *errs) {
 			e.add("runtime.mustMatch: each entry needs a path and a source")
 		}
 	}
+	s.Runtime.Compliance.validate(e)
 	for _, x := range s.Exceptions {
 		if x.Rule == "" || (x.Allow != "unknown" && x.Allow != "fail") {
 			e.add("exceptions: rule %q with allow %q: want the name of a rule, and unknown or fail", x.Rule, x.Allow)

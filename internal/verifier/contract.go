@@ -42,6 +42,8 @@ type Expectation struct {
 	DiskKeys *claims.DiskKeys
 	// Audit compares a statement with the audit events that are here; it is called with nil for Evidence without one. Nil offline.
 	Audit func(*evidence.AuditStatement) claims.Audit
+	// Compliance is the newest compliance scan of the node; nil when there is none, or offline.
+	Compliance *claims.Compliance
 }
 
 // Outcome is what one appraisal gives. The verdict is shared with other nodes and must not be changed.

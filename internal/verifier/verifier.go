@@ -11,6 +11,7 @@ import (
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/assettag"
 	"touchstone.dev/touchstone/internal/claims"
+	"touchstone.dev/touchstone/internal/compliance/verdict"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/policy"
 	"touchstone.dev/touchstone/internal/reference"
@@ -35,6 +36,8 @@ type Verifier struct {
 	refs     *reference.Set
 	snapshot string
 	banks    []tpm.Alg // that count, as the policy orders them
+	// compliance is what the policy demands of a compliance scan.
+	compliance *verdict.Rules
 
 	boots    *keep[digest, *claims.Boot]
 	verdicts *keep[digest, *appraisal.Verdict] // by everything that a verdict depends on
@@ -50,7 +53,7 @@ func New(p *policy.Policy, refs *reference.Set) (*Verifier, error) {
 			return nil, fmt.Errorf("policy: exception for unknown rule %q: see `touchstone policy rules`", e.Rule)
 		}
 	}
-	v := &Verifier{policy: p, refs: refs,
+	v := &Verifier{policy: p, refs: refs, compliance: p.Spec.Runtime.Compliance.Rules(),
 		boots: newKeep[digest, *claims.Boot](keepBoots, keepRoom), verdicts: newKeep[digest, *appraisal.Verdict](keepVerdicts, keepRoom),
 		texts: newKeep[digest, *appraisal.Verdict](keepTexts, keepRoom), levels: newKeep[digest, []appraisal.Level](keepTexts, keepRoom)}
 	sum := sha256.Sum256([]byte(p.ID() + " " + refs.ID()))
@@ -222,6 +225,7 @@ func (s *session) verdictKey(boot digest) digest {
 		fmt.Fprintf(h, "\x00%s\x00%s\x00%s\x00%s", t.State, assettag.Text(t.Tags), t.Expected, t.Observed)
 	}
 	s.addAudit(h)
+	s.addCompliance(h)
 	return digest(h.Sum(nil))
 }
 
