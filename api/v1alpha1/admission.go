@@ -29,6 +29,10 @@ type ClassRules struct {
 	// Registries are prefixes of which each image name must have one. None means any.
 	// +optional
 	Registries []string `json:"registries,omitempty"`
+	// PullPolicy Always: the right to each image is asked of its registry whenever a container starts. Encrypted images lie in plain on the nodes that opened
+	// them.
+	// +kubebuilder:validation:Enum=Always;Any
+	PullPolicy string `json:"pullPolicy"`
 	// +kubebuilder:validation:Enum=Allow;Deny
 	EphemeralContainers string `json:"ephemeralContainers"`
 	// GraceSeconds is how long a pod of the class tolerates the taint of an untrusted node.

@@ -2,6 +2,8 @@ package admission
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	arv1 "k8s.io/api/admissionregistration/v1"
@@ -68,6 +70,26 @@ func TestMissing(t *testing.T) {
 			open()
 		}
 	}
+
+	// Somebody's webhook sets pull policies back after ours.
+	weakened := &arv1.MutatingAdmissionPolicy{}
+	w.must(w.as(admin).Get(ctx, client.ObjectKey{Name: "class-of-pods" + suffix}, weakened))
+	for i := range weakened.Spec.Mutations {
+		patch := weakened.Spec.Mutations[i].JSONPatch
+		before, _, found := strings.Cut(patch.Expression, expression(pullPatch))
+		if !found {
+			t.Fatalf("no pull policies in %s", patch.Expression)
+		}
+		patch.Expression = before
+	}
+	w.must(w.as(admin).Update(ctx, weakened))
+	w.eventually("without pull policies", func() error {
+		if err := w.as(alice).Create(ctx, withSealed(plain, corev1.PullIfNotPresent)); err == nil || !strings.Contains(err.Error(), "imagePullPolicy must be Always") {
+			return fmt.Errorf("a pod that does not pull: %w", err)
+		}
+		return nil
+	})
+	w.accepted("a pod that pulls", w.as(alice).Create(ctx, withSealed(plain, corev1.PullAlways)))
 
 	crd := &apiextensionsv1.CustomResourceDefinition{}
 	w.must(w.as(admin).Get(ctx, client.ObjectKey{Name: "trustadmissions.touchstone.dev"}, crd))

@@ -80,7 +80,7 @@ func podClass() []policy {
 // untrusted are the values of the taint with which a node may still meet the class.
 var untrusted = variable{"untrusted", `params.?classes[?variables.class].?untrusted.orValue([])`}
 
-// classPatch adds what is missing: the class label, the node selector, and the tolerations. Each pod of a class stays on a node that falls for the
+// classPatch adds what is missing: the class label, the node selector, the tolerations, and where images are encrypted a pull at each start. Each pod of a class stays on a node that falls for the
 // class's grace. One of a class that leaves levels out also runs where only those fail: Kubernetes takes the first toleration that fits the
 // taint, so the one that ends comes last.
 const classPatch = `!variables.known ? [] :
@@ -96,7 +96,7 @@ const classPatch = `!variables.known ? [] :
 	(variables.tolerated.exists(e, e != 'NoSchedule') ? [] : variables.untrusted.map(v, JSONPatch{op: 'add', path: '/spec/tolerations/-',
 			value: Object.spec.tolerations{key: UNTRUSTED_TAINT, operator: 'Equal', value: v, effect: 'NoExecute'}}) +
 		[JSONPatch{op: 'add', path: '/spec/tolerations/-', value: Object.spec.tolerations{
-			key: UNTRUSTED_TAINT, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: int(params.classes[variables.class].graceSeconds)}}])`
+			key: UNTRUSTED_TAINT, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: int(params.classes[variables.class].graceSeconds)}}])` + pullPatch
 
 // podPolicies are the validating policies about pods.
 func podPolicies() []policy {
@@ -142,6 +142,7 @@ func newPods() policy {
 				(variables.rules.podSecurity == 'privileged' || variables.version == 'latest' || variables.version.matches('^v1[.](2[5-9]|[3-9][0-9]|[1-9][0-9][0-9])$'))`,
 			`'trust class ' + variables.class + ' wants Pod Security ' + variables.rules.podSecurity + ' or stricter, the namespace enforces ' + variables.enforced + ' (' + variables.version + '): kubectl label namespace ' + request.namespace + ' pod-security.kubernetes.io/enforce=' + variables.rules.podSecurity + ' pod-security.kubernetes.io/enforce-version=latest'`,
 		},
+		pullCheck(podPulls),
 	}, imageChecks...)
 	return p
 }
@@ -203,6 +204,7 @@ func ephemeralContainers() policy {
 			known,
 			{`variables.rules.ephemeralContainers == 'Allow'`, `'trust class ' + variables.class + ' allows no ephemeral containers'`},
 			{`authorizer` + mayUse, `'user ' + request.userInfo.username + ' may not use trust class ' + variables.class`},
+			pullCheck(ephemeralPulls),
 		}, imageChecks...),
 	}
 }

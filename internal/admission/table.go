@@ -3,6 +3,7 @@ package admission
 import (
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"touchstone.dev/touchstone/api/v1alpha1"
@@ -36,10 +37,19 @@ func Rules(c *v1alpha1.TrustClassSpec) v1alpha1.ClassRules {
 		PodSecurity:         one(c.PodSecurity, "restricted", "privileged", "baseline"),
 		Digests:             one(c.Images.Digests, v1alpha1.Required, v1alpha1.Any),
 		Registries:          c.Images.Registries,
+		PullPolicy:          pullPolicy(&c.Images),
 		EphemeralContainers: one(c.EphemeralContainers, v1alpha1.Deny, v1alpha1.Allow),
 		GraceSeconds:        int64(grace / time.Second),
 		Untrusted:           class.Untrusted(c),
 	}
+}
+
+// pullPolicy is Always where images must be encrypted: decrypted once, they are started from the node's store by whoever names them.
+func pullPolicy(r *v1alpha1.ImageRequirement) string {
+	if r.Encryption == v1alpha1.Required {
+		return string(corev1.PullAlways)
+	}
+	return v1alpha1.Any
 }
 
 // one returns word when it is one of the others, else the strict one.

@@ -31,7 +31,7 @@ import (
 // name, as they would from a certificate.
 const (
 	admin     = "admin"
-	alice     = "alice" // may use the classes regulated, lenient and partial, and do whatever a tenant may
+	alice     = "alice" // may use the classes regulated, lenient, partial and sealed, and do whatever a tenant may
 	mallory   = "mallory"
 	kubelet   = "system:node:w1"
 	scheduler = "system:kube-scheduler"
@@ -124,7 +124,7 @@ func (w *world) installObjects(objects []client.Object) {
 	}
 }
 
-// installUsers gives alice and mallory what tenants have, and the use of two classes to alice.
+// installUsers gives alice and mallory what tenants have, and the use of some classes to alice.
 func (w *world) installUsers() {
 	w.t.Helper()
 	tenant := &rbacv1.ClusterRole{Rules: []rbacv1.PolicyRule{
@@ -135,7 +135,7 @@ func (w *world) installUsers() {
 	}}
 	tenant.Name = "tenant"
 	use := &rbacv1.ClusterRole{Rules: []rbacv1.PolicyRule{
-		{APIGroups: []string{"touchstone.dev"}, Resources: []string{"trustclasses"}, ResourceNames: []string{"regulated", "lenient", "partial"}, Verbs: []string{"use"}},
+		{APIGroups: []string{"touchstone.dev"}, Resources: []string{"trustclasses"}, ResourceNames: []string{"regulated", "lenient", "partial", "sealed"}, Verbs: []string{"use"}},
 	}}
 	use.Name = "use-some"
 	// Who may do everything within a namespace may still use no class: that is asked of the cluster.
@@ -157,10 +157,11 @@ func (w *world) installUsers() {
 	bind("use-some", user(alice))
 }
 
-// classes are the TrustClasses of the tests: of the strictest kind, one that allows much, and one that leaves levels 4 and 5 out.
+// classes are the TrustClasses of the tests: of the strictest kind, one that allows much, one that leaves levels 4 and 5 out,
+// and one of encrypted images.
 func classes() []v1alpha1.TrustClass {
-	out := make([]v1alpha1.TrustClass, 5)
-	for i, name := range []string{"regulated", "other", "free", "lenient", "partial"} {
+	out := make([]v1alpha1.TrustClass, 6)
+	for i, name := range []string{"regulated", "other", "free", "lenient", "partial", "sealed"} {
 		out[i].Name = name
 	}
 	out[3].Spec = v1alpha1.TrustClassSpec{
@@ -168,6 +169,7 @@ func classes() []v1alpha1.TrustClass {
 		Images: v1alpha1.ImageRequirement{Digests: v1alpha1.Any, Registries: []string{"registry.example/team/", "registry.example/tool", "mirror.example"}},
 	}
 	out[4].Spec.Levels = []int32{1, 2, 3}
+	out[5].Spec = v1alpha1.TrustClassSpec{EphemeralContainers: v1alpha1.Allow, Images: v1alpha1.ImageRequirement{Encryption: v1alpha1.Required}}
 	return out
 }
 
