@@ -14,6 +14,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/escrow"
+	"touchstone.dev/touchstone/internal/keystore"
 	"touchstone.dev/touchstone/internal/ledger"
 	"touchstone.dev/touchstone/internal/nbde"
 	"touchstone.dev/touchstone/internal/protocol"
@@ -30,6 +31,8 @@ type Disks struct {
 	PerAddress float64 `json:"perAddress"` // recoveries a second and address with shared keys
 	// Curve of new exchange keys. Those that are there stay as they are.
 	Curve nbde.Curve `json:"curve"`
+	// HSM makes new exchange keys in a token, which they never leave.
+	HSM *keystore.PKCS11 `json:"hsm,omitempty"`
 }
 
 func (d *Disks) complete(c *Config) error {
@@ -38,6 +41,11 @@ func (d *Disks) complete(c *Config) error {
 	}
 	if err := d.Curve.Validate(); err != nil {
 		return fmt.Errorf("configuration: disks.curve: %w", err)
+	}
+	if d.HSM != nil {
+		if err := d.HSM.Validate("disks.hsm"); err != nil {
+			return fmt.Errorf("configuration: %w", err)
+		}
 	}
 	if d.Listen == "" {
 		return nil
@@ -62,9 +70,15 @@ func (d *Disks) limits() nbde.Limits {
 // openDisks loads the keys of disks.
 func (a *Authority) openDisks(ctx context.Context, v *vault) error {
 	var err error
+	var hsm nbde.HSM
+	if c := a.cfg.Disks.HSM; c != nil {
+		if hsm, err = keystore.OpenToken(*c); err != nil {
+			return fmt.Errorf("disks.hsm: %w", err)
+		}
+	}
 	a.disks, err = nbde.Open(ctx, nbde.Options{
 		Store: a.store, Seal: a.secrets, Standing: a.diskStanding, Note: a.noteDisk,
-		Open: a.cfg.Disks.Open, Curve: a.cfg.Disks.Curve, Limits: a.cfg.Disks.limits(), Now: a.now, Log: a.log,
+		Open: a.cfg.Disks.Open, Curve: a.cfg.Disks.Curve, HSM: hsm, Limits: a.cfg.Disks.limits(), Now: a.now, Log: a.log,
 	})
 	a.escrow = &escrow.Service{Store: a.store, Seal: a.secrets, Note: a.noteEscrow, Now: a.now}
 	return err
@@ -176,7 +190,7 @@ func sourceOf(r *http.Request) netip.Addr {
 
 // DiskHandler answers clevis.
 func (a *Authority) DiskHandler() http.Handler {
-	return &nbde.Server{Ring: a.disks.Ring, Gate: a.disks.Gate, Log: a.log}
+	return &nbde.Server{Ring: a.disks.Ring, Gate: a.disks.Gate, Failed: a.disks.Failed, Log: a.log}
 }
 
 // Time limits of a connection with clevis: its requests and our answers are small.

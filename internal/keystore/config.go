@@ -81,9 +81,18 @@ func (s Source) validate(at string) error {
 		}
 	}
 	if p := s.PKCS11; p != nil {
-		need("pkcs11.module", p.Module)
-		need("pkcs11.token", p.Token)
-		need("pkcs11.pinFile", p.PINFile)
+		errs = append(errs, p.Validate(at+".pkcs11"))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate checks that all is there that has no default; at is where in the configuration p stands.
+func (p *PKCS11) Validate(at string) error {
+	var errs []error
+	for _, f := range []struct{ name, value string }{{"module", p.Module}, {"token", p.Token}, {"pinFile", p.PINFile}} {
+		if f.value == "" {
+			errs = append(errs, fmt.Errorf("%s.%s is empty", at, f.name))
+		}
 	}
 	return errors.Join(errs...)
 }

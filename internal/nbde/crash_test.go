@@ -122,7 +122,7 @@ func checkKeys(t *testing.T, path string, said map[string]string) {
 		if k.Rotated.IsZero() {
 			count[k.Node+" "+k.Use]++
 		}
-		if _, err := (&stored{DiskKey: k}).open(context.Background(), kek(t)); err != nil {
+		if _, err := (&stored{DiskKey: k}).open(context.Background(), kek(t), nil); err != nil {
 			t.Errorf("key %s: %v", k.Thumbprint, err)
 		}
 	}

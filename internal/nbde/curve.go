@@ -48,6 +48,10 @@ type group interface {
 	check(b []byte) error
 	// multiply multiplies a point in constant time.
 	multiply(point, scalar []byte) ([]byte, error)
+	// shift adds the generator to a point.
+	shift(point []byte) ([]byte, error)
+	// add adds two points, either of which may be compressed, and the second one be at infinity. A sum at infinity is an error.
+	add(a, b []byte) ([]byte, error)
 	// public multiplies the generator.
 	public(scalar []byte) ([]byte, error)
 }
@@ -57,6 +61,8 @@ type nistPoint[P any] interface {
 	SetBytes(b []byte) (P, error)
 	ScalarMult(p P, scalar []byte) (P, error)
 	ScalarBaseMult(scalar []byte) (P, error)
+	Add(a, b P) P
+	SetGenerator() P
 	Bytes() []byte
 }
 
@@ -95,6 +101,26 @@ func (n nist[P]) multiply(point, scalar []byte) ([]byte, error) {
 		return nil, err
 	}
 	return n.finite(p)
+}
+
+func (n nist[P]) shift(point []byte) ([]byte, error) {
+	p, err := n.parse(point)
+	if err != nil {
+		return nil, err
+	}
+	return n.finite(p.Add(p, n.fresh().SetGenerator()))
+}
+
+func (n nist[P]) add(a, b []byte) ([]byte, error) {
+	p, err := n.fresh().SetBytes(a)
+	if err != nil {
+		return nil, errPoint
+	}
+	q, err := n.fresh().SetBytes(b)
+	if err != nil {
+		return nil, errPoint
+	}
+	return n.finite(p.Add(p, q))
 }
 
 func (n nist[P]) public(scalar []byte) ([]byte, error) {

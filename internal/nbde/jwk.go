@@ -16,6 +16,7 @@ type jwk struct {
 	Crv    string   `json:"crv"`
 	D      string   `json:"d,omitempty"`
 	KeyOps []string `json:"key_ops,omitempty"`
+	HSM    string   `json:"touchstone.hsm,omitempty"` // ID of a private part that is in an HSM
 	Kty    string   `json:"kty"`
 	X      string   `json:"x"`
 	Y      string   `json:"y"`

@@ -44,6 +44,8 @@ type Key struct {
 	public     []byte   // uncompressed point
 	scalar     []byte
 	signer     *ecdsa.PrivateKey // of a key that signs
+	hsm        HSM               // which has the private part, instead of scalar
+	id         string            // in hsm
 }
 
 // NewKey makes a key that recovers, on a curve.
@@ -72,7 +74,10 @@ func generate(use Use, c Curve) (*Key, error) {
 }
 
 // ParseKey reads a private key as tangd keeps it, a JSON Web Key. A public half that is not that of the private one is refused.
-func ParseKey(b []byte) (*Key, error) {
+func ParseKey(b []byte) (*Key, error) { return parseKey(b, nil) }
+
+// parseKey is ParseKey for one that may be in an HSM.
+func parseKey(b []byte, h HSM) (*Key, error) {
 	if len(b) > maxJWK {
 		return nil, fmt.Errorf("%w: %d bytes, want at most %d", ErrKey, len(b), maxJWK)
 	}
@@ -96,6 +101,12 @@ func ParseKey(b []byte) (*Key, error) {
 	if use == Sign && c != signCurve {
 		return nil, fmt.Errorf("%w: crv %s of an %s key, want %s", ErrKey, c, use, signCurve)
 	}
+	if j.HSM != "" && use == Exchange && j.D == "" {
+		if h == nil {
+			return nil, fmt.Errorf("the key is in an HSM, as %.60q: set disks.hsm", j.HSM)
+		}
+		return hsmKey(h, j.HSM, c, public)
+	}
 	scalar, err := coordinate(j.D, groups[c].size())
 	if err != nil {
 		return nil, fmt.Errorf("%w: no private part: %w", ErrKey, err)
@@ -115,11 +126,16 @@ func newKey(use Use, c Curve, scalar, public []byte) (*Key, error) {
 			return nil, fmt.Errorf("%w: %w", ErrKey, err)
 		}
 	}
+	k.name()
+	return k, nil
+}
+
+// name sets the thumbprints.
+func (k *Key) name() {
 	for _, h := range thumbprints {
-		k.names = append(k.names, thumbprint(h, c, public))
+		k.names = append(k.names, thumbprint(h, k.Curve, k.public))
 	}
 	k.Thumbprint = k.names[0]
-	return k, nil
 }
 
 // thumbprint is RFC 7638: the hash of the required members, in order, without white space.
@@ -136,9 +152,13 @@ func encoded(point []byte) (x, y string) {
 	return base64.RawURLEncoding.EncodeToString(point[1:half]), base64.RawURLEncoding.EncodeToString(point[half:])
 }
 
-// Marshal returns the key as a private JSON Web Key, as tangd keeps it. It is a secret.
+// Marshal returns the key as a private JSON Web Key, as tangd keeps it. It is a secret. Of a key in an HSM it has the ID there.
 func (k *Key) Marshal() ([]byte, error) {
 	j := k.jwk()
+	if k.hsm != nil {
+		j.HSM = k.id
+		return json.Marshal(j)
+	}
 	j.D = base64.RawURLEncoding.EncodeToString(k.scalar)
 	if k.Use == Sign {
 		j.KeyOps = []string{"sign", "verify"}
@@ -160,6 +180,9 @@ func (k *Key) jwk() jwk {
 func (k *Key) Recover(point []byte) ([]byte, error) {
 	if k.Use != Exchange {
 		return nil, errors.New("recover: this key signs")
+	}
+	if k.hsm != nil {
+		return k.recover(point)
 	}
 	return groups[k.Curve].multiply(point, k.scalar)
 }

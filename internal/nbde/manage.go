@@ -37,9 +37,12 @@ func (s *Service) seal(ctx context.Context, k *Key, node string, now time.Time) 
 }
 
 // newKey makes a key of a use.
-func (s *Service) newKey(use Use) (*Key, error) {
-	if use == Sign {
+func (s *Service) newKey(ctx context.Context, use Use) (*Key, error) {
+	switch {
+	case use == Sign:
 		return NewSigner()
+	case s.o.HSM != nil:
+		return newHSMKey(ctx, s.o.HSM, s.o.Curve)
 	}
 	return NewKey(s.o.Curve)
 }
@@ -59,7 +62,7 @@ func (s *Service) missing(ctx context.Context, node string, now time.Time) ([]st
 		if want.have > 0 {
 			continue
 		}
-		k, err := s.newKey(want.use)
+		k, err := s.newKey(ctx, want.use)
 		if err != nil {
 			return nil, err
 		}
@@ -247,7 +250,7 @@ func (s *Service) RotateShared(ctx context.Context, use Use, act store.Act) erro
 
 // rotation is the step from the keys that are advertised to a new one, in one transaction.
 func (s *Service) rotation(ctx context.Context, node string, use Use, now time.Time, act store.Act) (*store.DiskStep, error) {
-	k, err := s.newKey(use)
+	k, err := s.newKey(ctx, use)
 	if err != nil {
 		return nil, err
 	}
@@ -275,9 +278,25 @@ func (s *Service) Forget(ctx context.Context, node string, act store.Act) error 
 	}
 	n.gone = true
 	s.mu.Lock()
+	keys := s.keys[node]
 	delete(s.nodes, node)
 	s.mu.Unlock()
-	return s.refresh(ctx)
+	return errors.Join(s.refresh(ctx), s.destroy(ctx, keys))
+}
+
+// destroy destroys those of some keys that are in an HSM. That the store has them no more is no end: the HSM has them.
+func (s *Service) destroy(ctx context.Context, keys []*stored) error {
+	var errs []error
+	for _, k := range keys {
+		key, err := k.open(ctx, s.o.Seal, s.o.HSM)
+		if err == nil && key.hsm != nil {
+			err = key.hsm.Destroy(ctx, key.id)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("key %s is forgotten, and may still be in the HSM: destroy it there: %w", k.Thumbprint, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Import takes keys of a tangd over, as keys that all share. Those that are there already are left out. It returns how many it took.

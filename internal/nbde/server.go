@@ -34,7 +34,9 @@ type Server struct {
 	Ring func(ctx context.Context, node string) (*Ring, error)
 	// Gate is asked before each recovery. Its errors wrap ErrDenied, ErrBusy or ErrAway.
 	Gate func(ctx context.Context, a Ask) error
-	Log  *slog.Logger
+	// Failed, when set, is told of an Ask that Gate let through, and that got no answer all the same: an HSM is away.
+	Failed func(ctx context.Context, a Ask, err error)
+	Log    *slog.Logger
 }
 
 // target is what a path asks for.
@@ -112,13 +114,17 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request, ring *Ring, t t
 		refuse(w, status)
 		return
 	}
-	if err := s.Gate(r.Context(), Ask{Node: t.node, Key: k, Source: source(r)}); err != nil {
+	ask := Ask{Node: t.node, Key: k, Source: source(r)}
+	if err := s.Gate(r.Context(), ask); err != nil {
 		refuse(w, statusOf(err))
 		return
 	}
 	answer, err := k.Recover(point)
 	if err != nil {
 		s.Log.Error("recovery of a disk key failed", "node", t.node, "kid", k.Thumbprint, "err", err)
+		if s.Failed != nil {
+			s.Failed(context.WithoutCancel(r.Context()), ask, err)
+		}
 		refuse(w, http.StatusInternalServerError)
 		return
 	}

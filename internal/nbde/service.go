@@ -46,6 +46,7 @@ type Options struct {
 	Note   func(ctx context.Context, e Event) error
 	Open   bool  // answer for the keys that all share, without a gate
 	Curve  Curve // of new exchange keys; "": DefaultCurve
+	HSM    HSM   // where new exchange keys are made; nil: they are sealed in the store
 	Limits Limits
 	Now    func() time.Time
 	Log    *slog.Logger
@@ -150,7 +151,7 @@ type stored struct {
 // aad binds a sealed key to its place.
 func aad(node, thumbprint string) []byte { return []byte("nbde/key/" + node + "/" + thumbprint) }
 
-func (k *stored) open(ctx context.Context, seal Sealer) (*Key, error) {
+func (k *stored) open(ctx context.Context, seal Sealer, h HSM) (*Key, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.key != nil {
@@ -160,7 +161,7 @@ func (k *stored) open(ctx context.Context, seal Sealer) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", k.Thumbprint, err)
 	}
-	key, err := ParseKey(plain)
+	key, err := parseKey(plain, h)
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", k.Thumbprint, err)
 	}
@@ -203,7 +204,7 @@ func (s *Service) ring(ctx context.Context, node string) (*Ring, error) {
 	}
 	held := make([]Held, 0, len(all))
 	for _, k := range all {
-		key, err := k.open(ctx, s.o.Seal)
+		key, err := k.open(ctx, s.o.Seal, s.o.HSM)
 		if err != nil {
 			return nil, err
 		}
@@ -291,6 +292,29 @@ func (s *Service) note(ctx context.Context, e Event) error {
 	}
 	s.o.Log.Info("disk key released", "node", e.Node, "kid", e.Key, "from", e.Source, "by", e.Reason)
 	return nil
+}
+
+// Failed takes a release back that came to nothing, as the key could not be used: clevis asks again, and an HSM that is away for a minute must not use
+// up the recoveries of a boot. An approval stays used up.
+func (s *Service) Failed(ctx context.Context, a Ask, why error) {
+	e := Event{At: s.o.Now(), Node: a.Node, Key: a.Key.Thumbprint, Source: a.Source.String(), Reason: "the key cannot be used now: " + why.Error()}
+	if n := s.node(a.Node); n != nil {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		next := n.record
+		if last := next.Last; !n.gone && last != nil && last.Released && last.Reason == string(GrantLease) && next.Session.Used > 0 {
+			next.Session.Used--
+		}
+		next.Last = &Last{At: e.At, Reason: e.Reason, Source: a.Source, Key: e.Key}
+		if err := s.save(ctx, &next, &store.DiskStep{At: e.At}); err != nil && !n.gone {
+			s.o.Log.Error("a disk key that was not given counts as given", "node", a.Node, "err", err)
+		} else {
+			n.record = next
+		}
+	}
+	if err := s.o.Note(ctx, e); err != nil {
+		s.o.Log.Error("that a disk key was not given could not be written into the ledger", "node", a.Node, "err", err)
+	}
 }
 
 func (s *Service) away(e Event, err error) error {

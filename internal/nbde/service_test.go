@@ -32,6 +32,7 @@ type world struct {
 	fail   error                                    // what Note returns
 	book   func(ctx context.Context, e Event) error // instead of events
 	curve  Curve
+	hsm    HSM
 }
 
 func newWorld(t testing.TB) *world {
@@ -62,7 +63,7 @@ func kek(t testing.TB) *keystore.Ring {
 
 func (w *world) options() Options {
 	return Options{
-		Store: w.db, Seal: kek(w.t), Open: true, Curve: w.curve, Limits: Limits{1e6, 1e6, 1e6, 1e6}, Log: slog.New(slog.DiscardHandler),
+		Store: w.db, Seal: kek(w.t), Open: true, Curve: w.curve, HSM: w.hsm, Limits: Limits{1e6, 1e6, 1e6, 1e6}, Log: slog.New(slog.DiscardHandler),
 		Standing: func(_ context.Context, node string, _ bool) (release.Node, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -369,7 +370,7 @@ func TestSealedKeysAreBound(t *testing.T) {
 		flipped.Sealed = bytes.Clone(row.Sealed)
 		flipped.Sealed[len(flipped.Sealed)-1] ^= 1
 		for name, r := range map[string]store.DiskKey{"moved": moved, "flipped": flipped} {
-			if _, err := (&stored{DiskKey: r}).open(context.Background(), kek(t)); err == nil {
+			if _, err := (&stored{DiskKey: r}).open(context.Background(), kek(t), nil); err == nil {
 				t.Errorf("a %s key opens", name)
 			}
 		}
