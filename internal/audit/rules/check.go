@@ -107,8 +107,8 @@ func exists(r Rule) bool {
 	if _, err := os.Lstat(r.Path); !errors.Is(err, fs.ErrNotExist) {
 		return true
 	}
-	if strings.Contains(r.String(), "dir=") {
-		return false
+	if strings.Contains(r.String(), "dir=") || strings.HasPrefix(r.Path, "/proc/") || strings.HasPrefix(r.Path, "/sys/") {
+		return false // there no file can come
 	}
 	_, err := os.Lstat(filepath.Dir(r.Path))
 	return !errors.Is(err, fs.ErrNotExist)

@@ -131,7 +131,11 @@ func (g *Governor) Tick(ctx context.Context, now time.Time) []Change {
 
 // takeOut takes the rules of a key out, or leaves the one process out that causes nearly all of it.
 func (g *Governor) takeOut(ctx context.Context, key string, u *usage, now time.Time) Change {
-	c := Change{Key: key, Out: true, Rate: u.events * int(time.Second) / int(max(now.Sub(u.since), time.Second))}
+	took := g.Budget.Window
+	if !u.since.IsZero() {
+		took = max(now.Sub(u.since), time.Second)
+	}
+	c := Change{Key: key, Out: true, Rate: int(float64(u.events) / took.Seconds())}
 	for pid, n := range u.pids {
 		if n*100 >= u.events*share && pid != record.Unset {
 			c.PID = pid

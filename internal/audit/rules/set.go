@@ -4,7 +4,10 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -38,9 +41,48 @@ func Shipped(agent string) ([]Rule, error) {
 	return all, err
 }
 
-// fill puts in what is not the same on all machines: the agent's program, and the home of root.
+// fill puts in what is not the same on all machines: the agent's program, and home folders, for which a line is repeated.
 func fill(text, agent string) string {
-	return strings.NewReplacer("{{agent}}", agent, "{{root}}", "/root").Replace(text)
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.ReplaceAll(line, "{{agent}}", agent)
+		before, after, repeat := strings.Cut(line, "{{home}}")
+		if !repeat || line[0] == '#' {
+			b.WriteString(line)
+			continue
+		}
+		name, _, _ := strings.Cut(after, " ")
+		for _, home := range homes() {
+			if _, err := os.Lstat(home + name); err == nil {
+				b.WriteString(before + home + after)
+			}
+		}
+	}
+	return b.String()
+}
+
+// maxHomes bounds the folders that are watched: each costs the kernel a rule to look at.
+const maxHomes = 100
+
+// homes returns the home folders of root and of people, who have numbers from 1000 on.
+func homes() []string {
+	text, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for line := range strings.Lines(string(text)) {
+		f := strings.Split(line, ":")
+		if len(f) < 7 || len(all) >= maxHomes {
+			continue
+		}
+		uid, err := strconv.Atoi(f[2])
+		person := uid == 0 || uid >= 1000 && uid != 65534
+		if err == nil && person && path.IsAbs(f[5]) && path.Clean(f[5]) != "/" && !strings.ContainsAny(f[5], " \t") && !slices.Contains(all, f[5]) {
+			all = append(all, f[5])
+		}
+	}
+	return all
 }
 
 // eachFile gives the shipped files in order.
