@@ -38,9 +38,11 @@ var densities = []struct {
 	apart time.Duration
 }{{"burst", 83 * time.Microsecond}, {"sparse", 10 * time.Millisecond}}
 
+// events is how many the logs of the benchmark hold. The more, the slower ausearch is at burst density: 3,000 a second with 60,000.
+const events = 30000
+
 // BenchmarkReader reads a log from a file, at both densities, with all events' paths looked at.
 func BenchmarkReader(b *testing.B) {
-	const events = 60000
 	for _, d := range densities {
 		file := filepath.Join(b.TempDir(), "audit.log")
 		if err := os.WriteFile(file, []byte(logOf(events, d.apart)), 0o600); err != nil {
@@ -98,7 +100,6 @@ func readAll(b *testing.B, file string, c *record.Coalescer) {
 func BenchmarkAusearch(b *testing.B) {
 	for _, d := range densities {
 		b.Run(d.name, func(b *testing.B) {
-			const events = 10000 // it takes seconds at burst density
 			file := filepath.Join(b.TempDir(), "audit.log")
 			if err := os.WriteFile(file, []byte(logOf(events, d.apart)), 0o600); err != nil {
 				b.Fatal(err)

@@ -1,0 +1,120 @@
+package source_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"touchstone.dev/touchstone/internal/audit/audittest"
+	"touchstone.dev/touchstone/internal/audit/source"
+)
+
+// TestAuditdKilledInBurst: auditd is killed in the middle of a load and started again. What its memory held is in no log; multicast had it.
+func TestAuditdKilledInBurst(t *testing.T) {
+	a := audittest.Start(t, audittest.Options{})
+	file := watched(t, a, "ts-load")
+	r, err := source.Open(t.Context(), source.Config{Log: a.Log, Grace: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	const n = 6000
+	go func() { open(t, file, n) }()
+	s := drain(t, r, 20*time.Second, func(s *seen) bool { return s.byKey["ts-load"] > n/4 })
+	go func() {
+		a.Kill()
+		time.Sleep(300 * time.Millisecond)
+		a.Run()
+	}()
+	before := s.byKey["ts-load"]
+	more := drain(t, r, 40*time.Second, func(s *seen) bool { return before+s.byKey["ts-load"] == n })
+	if got := before + more.byKey["ts-load"]; got != n {
+		t.Errorf("got %d events of %d, gaps %+v", got, n, more.gaps)
+	}
+	more.once(t)
+	for id := range s.events {
+		if more.events[id] > 0 {
+			t.Errorf("event %d came before and after", id)
+		}
+	}
+	// What auditd is given when it is back is no news.
+	late := drain(t, r, 7*time.Second, func(*seen) bool { return false })
+	if late.byKey["ts-load"] > 0 || len(late.gaps) > 0 {
+		t.Errorf("afterwards: %d events, gaps %+v", late.byKey["ts-load"], late.gaps)
+	}
+}
+
+// TestSlowReceiver: nobody takes events while many come; then they are all there, though queue and socket are small.
+func TestSlowReceiver(t *testing.T) {
+	a := audittest.Start(t, audittest.Options{})
+	file := watched(t, a, "ts-load")
+	r, err := source.Open(t.Context(), source.Config{Log: a.Log, Queue: 16, Buffer: 8192})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	const n = 5000
+	open(t, file, n)
+	time.Sleep(500 * time.Millisecond)
+	if got := r.Queued(); got > 16 {
+		t.Errorf("%d items wait, want at most 16", got)
+	}
+	s := drain(t, r, 40*time.Second, func(s *seen) bool { return s.byKey["ts-load"] == n })
+	if s.byKey["ts-load"] != n || s.partial > 0 || len(s.gaps) > 0 {
+		t.Errorf("got %d events of %d, %d partial, gaps %+v", s.byKey["ts-load"], n, s.partial, s.gaps)
+	}
+	if missing := s.once(t); missing > 0 {
+		t.Errorf("%d numbers are missing", missing)
+	}
+}
+
+// TestMulticastAlone: without a log an overrun is a gap, with the numbers that are missing.
+func TestMulticastAlone(t *testing.T) {
+	a := audittest.Start(t, audittest.Options{})
+	file := watched(t, a, "ts-load")
+	r, err := source.Open(t.Context(), source.Config{Queue: 16, Buffer: 8192, Grace: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	const n = 3000
+	open(t, file, n)
+	open(t, file, 1)
+	s := drain(t, r, 8*time.Second, func(*seen) bool { return false })
+	open(t, file, 1) // the end of the last hole
+	more := drain(t, r, 6*time.Second, func(*seen) bool { return false })
+	missing, overrun := uint64(0), false
+	for _, g := range append(s.gaps, more.gaps...) {
+		if g.Why == source.WhySerial {
+			missing += g.Events
+		}
+		overrun = overrun || g.Why == source.WhyOverrun
+	}
+	got := uint64(len(s.events) + len(more.events))
+	if !overrun || missing == 0 || got+missing < n {
+		t.Errorf("got %d events and gaps of %d (overrun told: %v), want %d in all", got, missing, overrun, n)
+	}
+}
+
+// TestCanceled: Next ends with its context, Close with everything running.
+func TestCanceled(t *testing.T) {
+	a := audittest.Start(t, audittest.Options{})
+	r, err := source.Open(t.Context(), source.Config{Log: a.Log, Queue: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 10 {
+		if _, err := r.Next(ctx); err != nil && err != context.Canceled {
+			t.Errorf("Next: got %v, want %v", err, context.Canceled)
+		}
+	}
+	done := make(chan struct{})
+	go func() { r.Close(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Error("Close hangs while nobody takes items")
+	}
+}
