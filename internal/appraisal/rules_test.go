@@ -25,7 +25,7 @@ type ruleCase struct {
 }
 
 // cases are those of all rules.
-var cases = slices.Concat(firmwareCases, secureBootCases, bootLoaderCases, dataAtRestCases, kernelCases, commandLineCases, initrdCases, moduleCases, runtimeCases, auditCases, complianceCases)
+var cases = slices.Concat(firmwareCases, secureBootCases, bootLoaderCases, dataAtRestCases, kernelCases, commandLineCases, initrdCases, moduleCases, runtimeCases, auditCases, complianceCases, detectionCases)
 
 func ruleNamed(t *testing.T, name string) rule {
 	t.Helper()

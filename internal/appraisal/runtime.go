@@ -20,6 +20,7 @@ var runtimeRules = []rule{
 	{"runtime.asset-tag", runtimeAssetTag},
 	{"runtime.audit-chain", runtimeAuditChain},
 	{"runtime.compliance", runtimeCompliance},
+	{"runtime.audit-detections", runtimeDetections},
 }
 
 // runtimeList: the IMA list replays to the quoted PCR 10.

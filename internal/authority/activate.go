@@ -160,6 +160,9 @@ func (a *Authority) bind(ctx context.Context, e store.Enrolment) (*node, error) 
 	if n.tag, err = a.loadTag(ctx, n.name); err != nil {
 		return nil, err
 	}
+	if old != nil && old.id == n.id {
+		n.watch = old.watch // the same TPM: what its events showed stays
+	}
 	signed, err := a.storedResult(ctx, n) // the same TPM goes on with what it had
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
+	"touchstone.dev/touchstone/internal/audit/detect"
 	"touchstone.dev/touchstone/internal/escrow"
 	"touchstone.dev/touchstone/internal/keystore"
 	"touchstone.dev/touchstone/internal/ledger"
@@ -56,6 +57,8 @@ type Authority struct {
 	closed sync.Once      // the ledger was closed
 
 	snapshot  atomic.Pointer[Snapshot]
+	rules     atomic.Pointer[detect.Set]
+	found     *found
 	trust     atomic.Pointer[trustFiles]
 	reloading sync.Mutex
 	rejudge   chan struct{} // a new snapshot is in force
@@ -106,7 +109,7 @@ func New(ctx context.Context, cfg Config, d Dependencies) (*Authority, error) {
 	}
 	a := &Authority{
 		cfg: cfg, store: d.Store, load: d.Load, now: d.Now, log: d.Log, rejudge: make(chan struct{}, 1), rotated: make(chan struct{}, 1),
-		nodes: map[string]*node{}, byEK: map[[32]byte]*node{}, names: maphash.MakeSeed(), expiry: newExpiry(), changes: newBroadcast(), feed: newFeed(), crew: newCrew(),
+		nodes: map[string]*node{}, byEK: map[[32]byte]*node{}, names: maphash.MakeSeed(), expiry: newExpiry(), changes: newBroadcast(), feed: newFeed(), crew: newCrew(), found: newFound(),
 		cpu: semaphore.NewWeighted(int64(cfg.Limits.Appraisals)), memory: semaphore.NewWeighted(cfg.Limits.EvidenceInFlight), smallRoom: semaphore.NewWeighted(smallRoom),
 		enrols: rate.NewLimiter(rate.Limit(cfg.Limits.Enrolments), max(50, int(cfg.Limits.Enrolments))),
 	}
@@ -119,6 +122,9 @@ func New(ctx context.Context, cfg Config, d Dependencies) (*Authority, error) {
 		return nil, err
 	}
 	if err := a.loadTrustFiles(); err != nil {
+		return nil, err
+	}
+	if err := a.loadRules(); err != nil {
 		return nil, err
 	}
 	policy, err := a.policySource(ctx)
@@ -212,10 +218,17 @@ func (a *Authority) loadNodes(ctx context.Context) error {
 	for i := range tags {
 		byName[tags[i].Node] = &tags[i]
 	}
+	watches, err := a.loadDetections(ctx)
+	if err != nil {
+		return err
+	}
 	for _, s := range nodes {
 		n, err := a.newNode(s)
 		if err != nil {
 			return err
+		}
+		if w := watches[n.id]; w != nil {
+			n.watch = w
 		}
 		if t := byName[n.name]; t != nil {
 			if n.tag, err = newTag(t); err != nil {

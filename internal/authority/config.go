@@ -30,6 +30,7 @@ type Config struct {
 	References          string          `json:"references"`
 	EKAllowList         string          `json:"ekAllowList"`
 	SoftwareTPMRoots    string          `json:"softwareTPMRoots"`
+	DetectionRules      string          `json:"detectionRules"`
 	CertificateLifetime Duration        `json:"certificateLifetime"`
 	ChallengeLifetime   Duration        `json:"challengeLifetime"`
 	Kubernetes          Kubernetes      `json:"kubernetes"`

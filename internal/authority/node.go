@@ -60,6 +60,8 @@ type node struct {
 	inventory    atomic.Pointer[inventory]
 	news         chan struct{} // closed when there are new tags; nil while nobody waits
 
+	watch *watch // what its audit events show
+
 	limit   *rate.Limiter
 	changes *rate.Limiter // of the verdict, but for its falls
 	bodies  atomic.Int32  // Evidence that is being received (nodeBodies)
@@ -79,7 +81,7 @@ func (a *Authority) newNode(s store.Node) (*node, error) {
 		return nil, fmt.Errorf("node %s: attestation key: %w", s.Name, err)
 	}
 	n := &node{
-		work: make(chan struct{}, 1), id: s.ID, name: s.Name, ek: s.EK, ekCert: s.EKCert, software: s.Software,
+		work: make(chan struct{}, 1), watch: newWatch(), id: s.ID, name: s.Name, ek: s.EK, ekCert: s.EKCert, software: s.Software,
 		ak: ak, akName: hex.EncodeToString(ak.Name()), tlsKey: s.TLSKey, agent: s.Agent, enrolled: s.Enrolled, rebindTill: s.RebindTill,
 		watermark: s.State.Watermark, trust: s.State.Trust, reason: s.State.Reason, since: s.State.Since,
 		attested: s.State.Attested, expires: s.State.Expires, snapshot: s.State.Snapshot, list: s.State.List, bad: s.State.Bad,

@@ -74,7 +74,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		protocol.ImageKeyRequest{}, protocol.ImageKey{}, protocol.ImageKeyList{}, protocol.ImageKeyChange{}, protocol.ReleaseRequest{}, protocol.Release{},
 		protocol.HeldKeys{}, protocol.LostKeys{}, protocol.LostKey{}, protocol.Class{}, protocol.ClassList{},
 		protocol.DiskPolicy{}, protocol.DiskAct{}, protocol.DiskLast{}, protocol.DiskClient{}, protocol.DiskKey{}, protocol.Disk{}, protocol.DiskList{},
-		protocol.EscrowDeposit{}, protocol.EscrowStep{}, protocol.Escrow{}, protocol.EscrowList{},
+		protocol.Detection{}, protocol.DetectionList{}, protocol.ClearRequest{}, protocol.EscrowDeposit{}, protocol.EscrowStep{}, protocol.Escrow{}, protocol.EscrowList{},
 	} {
 		typ := reflect.TypeOf(v)
 		schema, ok := d.Components.Schemas[typ.Name()]

@@ -102,6 +102,7 @@ func (a *Authority) judgeKept(ctx context.Context, n *node, s *Snapshot, t *tag)
 	}
 	exp := a.expect(ctx, doc.Nonce, g.key, nil, g.now)
 	exp.AssetTag = t.wanted(a, n, doc.Nonce, g.now)
+	exp.Detections = n.detected()
 	if exp.DiskKeys, err = a.diskKeys(ctx, n.name); err != nil {
 		return nil, err
 	}

@@ -97,6 +97,9 @@ func (a *Authority) Reload(ctx context.Context) (protocol.Snapshot, error) {
 	if err := a.loadTrustFiles(); err != nil {
 		return protocol.Snapshot{}, err
 	}
+	if err := a.loadRules(); err != nil {
+		return protocol.Snapshot{}, err
+	}
 	if err := a.disks.Reload(ctx); err != nil {
 		return protocol.Snapshot{}, err
 	}

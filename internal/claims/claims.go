@@ -46,6 +46,7 @@ type Claims struct {
 	Facts       Facts
 	Endorsement Endorsement
 	AssetTag    AssetTag
+	Detections  Detections
 	DiskKeys    *DiskKeys // nil: nobody knows whose keys open the volumes
 	Audit       Audit
 	Compliance  *Compliance // nil: nobody knows of a scan

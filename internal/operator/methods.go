@@ -193,6 +193,23 @@ func (c *Client) SetTags(ctx context.Context, node string, tags map[string]strin
 	return out, c.do(ctx, http.MethodPut, at(protocol.PathTags, node), protocol.TagRequest{Tags: tags}, out)
 }
 
+// Detections returns the misuse that was found in the audit events of a node, or of all when node is "".
+func (c *Client) Detections(ctx context.Context, node string) (*protocol.DetectionList, error) {
+	out := new(protocol.DetectionList)
+	path := protocol.PathDetections
+	if node != "" {
+		path = at(protocol.PathNodeDetections, node)
+	}
+	return out, c.do(ctx, http.MethodGet, path, nil, out)
+}
+
+// ClearDetections ends detections of a node: one by its ID, those of a rule, or "all". It returns them.
+func (c *Client) ClearDetections(ctx context.Context, node, which, reason string) (*protocol.DetectionList, error) {
+	out := new(protocol.DetectionList)
+	path := at(at(protocol.PathDetectionsClear, node), which)
+	return out, c.do(ctx, http.MethodPost, path, protocol.ClearRequest{Reason: reason}, out)
+}
+
 // ClearTags takes the asset tags of a node away.
 func (c *Client) ClearTags(ctx context.Context, node string) (*protocol.TagState, error) {
 	out := &protocol.TagState{}

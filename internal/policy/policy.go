@@ -119,6 +119,7 @@ type Runtime struct {
 	Violations string      `json:"violations,omitempty" words:"deny warn"`
 	Audit      Audit       `json:"audit,omitempty"`
 	Compliance Compliance  `json:"compliance,omitempty"`
+	Detections Detections  `json:"detections,omitempty"`
 }
 
 // MustMatch ties a path to a source: a file measured there must come from it, even if its content is known from elsewhere.

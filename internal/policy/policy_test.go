@@ -23,6 +23,7 @@ func TestDefault(t *testing.T) {
 	// Where the default shows an empty list, leaving it out is the same.
 	whole.Spec.SecureBoot.Actions, whole.Spec.BootLoader.MachineOwnerKeys, whole.Spec.Kernel.CommandLine.Allowed = nil, nil, nil
 	whole.Spec.BootLoader.DataAtRest.Keys = nil
+	whole.Spec.Runtime.Detections.Rules = nil
 	whole.Spec.Runtime.AllowPaths, whole.Spec.Runtime.MustMatch, whole.Spec.Exceptions = nil, nil, nil
 	c := &whole.Spec.Runtime.Compliance
 	c.Content, c.Tailorings, c.Required, c.Waivers = nil, nil, nil, nil

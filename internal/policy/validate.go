@@ -77,6 +77,7 @@ func (p *Policy) validate() error {
 	})
 	p.validateAttestation(&e)
 	p.validateLists(&e)
+	s.Runtime.Detections.validate(&e)
 	return e.join()
 }
 

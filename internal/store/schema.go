@@ -198,6 +198,19 @@ var migrations = []string{
 		state BLOB NOT NULL,
 		PRIMARY KEY (node, volume)
 	) STRICT, WITHOUT ROWID;`,
+
+	// Misuse found in audit events. seen is the number of the last event of the node that was looked at when something was found.
+	`CREATE TABLE detections (
+		node INTEGER NOT NULL REFERENCES nodes (id) ON DELETE CASCADE,
+		id TEXT NOT NULL,
+		data BLOB NOT NULL,
+		PRIMARY KEY (node, id)
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE detections_seen (
+		node INTEGER PRIMARY KEY REFERENCES nodes (id) ON DELETE CASCADE,
+		seen INTEGER NOT NULL,
+		boot TEXT NOT NULL
+	) STRICT;`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

@@ -227,6 +227,10 @@ type Store interface {
 	SetEscrow(ctx context.Context, e Escrow, act Act) error // ErrNotFound
 	DeleteEscrow(ctx context.Context, node, volume string, act Act) error
 
+	Detections(ctx context.Context) ([]Detection, error)
+	DetectionsSeen(ctx context.Context) (map[int64]Seen, error)
+	SaveDetections(ctx context.Context, s *DetectionStep) error
+
 	Acts(ctx context.Context, limit int) ([]Act, error)
 	// ActsAfter returns acts after an ID, oldest first.
 	ActsAfter(ctx context.Context, after int64, limit int) ([]Act, error)

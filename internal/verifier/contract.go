@@ -38,6 +38,8 @@ type Expectation struct {
 	Facts    func(digest []byte) (map[string][]byte, error)
 	// AssetTag is what was issued for the node's TPM; nil when nothing was, or offline.
 	AssetTag *AssetTag
+	// Detections are those that count of the node, the worst first; nil offline.
+	Detections claims.Detections
 	// DiskKeys is what AIAS knows of the keys that open the volumes of the node; nil offline.
 	DiskKeys *claims.DiskKeys
 	// Audit compares a statement with the audit events that are here; it is called with nil for Evidence without one. Nil offline.

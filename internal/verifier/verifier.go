@@ -226,6 +226,9 @@ func (s *session) verdictKey(boot digest) digest {
 	}
 	s.addAudit(h)
 	s.addCompliance(h)
+	if d := s.exp.Detections; len(d) > 0 {
+		fmt.Fprintf(h, "\x00detections\x00%s", d.Text())
+	}
 	return digest(h.Sum(nil))
 }
 

@@ -122,6 +122,7 @@ func TestEvents(t *testing.T) {
 		{"shadow read", aUnit, []string{fmt.Sprintf(open, "0", "/usr/bin/python3.11"), `CWD cwd="/"`, `PATH item=0 name="/etc/shadow" nametype=NORMAL`}, []string{"shadow-read"}},
 		{"a folder that only holds the file", aUnit, []string{fmt.Sprintf(open, "0", "/usr/bin/python3.11"), `CWD cwd="/"`, `PATH item=0 name="/etc/shadow" nametype=PARENT`}, nil},
 		{"audit off", aUnit, []string{`CONFIG_CHANGE op=set audit_enabled=0 old=1 auid=1000 ses=3 res=1`}, []string{"audit-off"}},
+		{"our rules removed", aUnit, []string{`CONFIG_CHANGE op=remove_rule key="ts-exec" list=4 res=1 auid=0 ses=1`}, []string{"audit-rules-removed"}},
 		{"rules of others removed", aUnit, []string{`CONFIG_CHANGE op=remove_rule key="mine" list=4 res=1 auid=0 ses=1`}, nil},
 		{"forged: a program says that audit is off", aUnit, []string{`USER_AVC pid=9 uid=0 auid=1000 ses=3 msg='op=set audit_enabled=0 old=1 res=1 type=CONFIG_CHANGE exe="/dev/shm/x"'`}, nil},
 		{"forged: a program writes a whole event into its message", aUnit, []string{`USER_CMD pid=9 uid=0 auid=1000 ses=3 msg='x' type=SYSCALL syscall=308 success=yes exe="/x" key="ts-setns" op=set audit_enabled=0 old=1 res=1'`}, nil},

@@ -52,6 +52,11 @@ func (v *view) Tokens(dst []sigma.Token) []sigma.Token {
 	for _, k := range v.ev.Keys() {
 		dst = append(dst, sigma.TokenOf(fieldKey, k))
 	}
+	if r := v.ev.Find(record.TypeConfigChange); r != nil {
+		if key, ok := r.Text("key"); ok {
+			dst = append(dst, sigma.TokenOf(fieldKey, key))
+		}
+	}
 	if v.hasCall {
 		dst = append(dst, sigma.TokenOf(fieldSyscall, v.call.name))
 		v.bytes = v.call.access(v.bytes[:0], v.ev)
@@ -97,6 +102,11 @@ func (v *view) Append(dst [][]byte, field, rec int) [][]byte {
 		switch field {
 		case fieldType:
 			return append(dst, []byte(r.Type.String()))
+		case fieldKey: // in CONFIG_CHANGE: of the rule that was changed
+			if key, ok := r.Text("key"); ok {
+				dst = append(dst, bytes.Split(key, []byte{1})...)
+			}
+			return dst
 		case fieldKeyword:
 			return append(dst, r.Stamped())
 		case fieldPath:

@@ -1,0 +1,222 @@
+package authority
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"touchstone.dev/touchstone/internal/audit/chain"
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+// watched is a trusted node whose audit events AIAS gets.
+type watched struct {
+	*tagMachine
+	seq  uint64
+	stop func()
+}
+
+func newWatched(t *testing.T) *watched {
+	w := realWorld(t)
+	m := &watched{tagMachine: w.tagMachine("worker-1")}
+	m.run()
+	t.Cleanup(func() { m.stop() })
+	if r := m.judged(m.answer()); !r.Trusted {
+		t.Fatalf("a machine that booted well is not trusted: %+v", r.Levels)
+	}
+	m.start("boot-1")
+	return m
+}
+
+// run lets AIAS do what it does without a request.
+func (m *watched) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	a := m.w.Authority
+	go func() { defer close(done); a.detectionLoop(ctx) }()
+	m.stop = func() { cancel(); <-done }
+}
+
+func (m *watched) feed(kind chain.Kind, body []byte, c chain.Context) {
+	m.w.t.Helper()
+	m.seq++
+	e := chain.Entry{Seq: m.seq, Time: m.w.clock.Now(), Kind: kind, Context: c, Body: body}
+	if err := m.w.audited(context.Background(), m.w.Authority.node(m.name), []chain.Entry{e}); err != nil {
+		m.w.t.Fatal(err)
+	}
+}
+
+func (m *watched) start(boot string) {
+	b, err := chain.EncodeBody(&chain.Begin{BootID: boot})
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	m.feed(chain.KindStart, b, chain.Context{})
+}
+
+// event feeds one event of these records ("SYSCALL arch=...").
+func (m *watched) event(c chain.Context, lines ...string) {
+	var raw strings.Builder
+	for _, l := range lines {
+		kind, body, _ := strings.Cut(l, " ")
+		fmt.Fprintf(&raw, "type=%s msg=audit(%d.500:%d): %s\n", kind, m.w.clock.Now().Unix(), m.seq+1, body)
+	}
+	m.feed(chain.KindEvent, []byte(raw.String()), c)
+}
+
+// level5 waits until the signed result says so of level 5.
+func (m *watched) level5(want string) {
+	m.w.t.Helper()
+	var got string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		l := m.stored().Levels[4]
+		if got = fmt.Sprintf("%s %s", l.Status, l.Reason); strings.Contains(got, want) {
+			return
+		}
+	}
+	m.w.t.Fatalf("level 5: got %q, want %q", got, want)
+}
+
+func (m *watched) list() []protocol.Detection {
+	m.w.t.Helper()
+	l, err := m.w.admin.Detections(context.Background(), m.name)
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	return l.Detections
+}
+
+var shopPod = chain.Context{Namespace: "shop", Pod: "web-1", PodUID: "6f", Container: "web", Image: "shop/web:1"}
+
+const (
+	escape = `SYSCALL arch=c000003e syscall=308 success=yes exit=0 a0=3 a1=0 a2=0 a3=0 items=0 ppid=1 pid=4711 auid=4294967295 uid=0 ses=4294967295 comm="x" exe="/usr/bin/nsenter" key=(null)`
+	load   = `SYSCALL arch=c000003e syscall=175 success=yes exit=0 a0=1 items=0 ppid=1 pid=9 auid=1000 uid=0 ses=3 comm="x" exe="/opt/x" key=(null)`
+)
+
+// TestDetectionFellsAndIsCleared: misuse costs trust at once, is told whole, survives a restart, and ends when an operator says why.
+func TestDetectionFellsAndIsCleared(t *testing.T) {
+	m := newWatched(t)
+	start := time.Now()
+	m.event(shopPod, escape)
+	m.level5("fail Process of a pod entered other namespaces")
+	t.Logf("from the event to the signed result: %s", time.Since(start).Round(time.Millisecond))
+	m.event(shopPod, escape)
+	got := m.list()
+	if len(got) != 1 || got[0].Rule != "escape-setns" || got[0].Count != 2 || got[0].Pod != "web-1" {
+		t.Fatalf("detections: got %+v, want escape-setns twice in web-1", got)
+	}
+	if want := "by /usr/bin/nsenter (pid 4711, uid 0, no login) in pod shop/web-1, container web of image shop/web:1"; got[0].Who != want {
+		t.Errorf("who: got %q, want %q", got[0].Who, want)
+	}
+	m.stop()
+	m.w.restart()
+	m.run()
+	if got := m.list(); len(got) != 1 || got[0].Count != 2 {
+		t.Fatalf("after a restart: got %+v, want what was there", got)
+	}
+	if a := m.w.Authority.node(m.name).auditedUpTo(); a != m.seq {
+		t.Errorf("auditedUpTo: got %d, want %d", a, m.seq)
+	}
+	if m.judged(m.answer()).Trusted {
+		t.Error("fresh Evidence lifts a detection")
+	}
+	if _, err := m.w.admin.ClearDetections(context.Background(), m.name, got[0].ID, " "); err == nil {
+		t.Error("cleared without a reason")
+	}
+	wantProblem(t, "unknown", m.w.call(m.http, http.MethodPost, "/v1/nodes/worker-1/detections/all/clear", protocol.ClearRequest{Reason: "x"}, nil), http.StatusForbidden, "role")
+	if _, err := m.w.admin.ClearDetections(context.Background(), m.name, got[0].ID, "was a test, ticket 4711"); err != nil {
+		t.Fatal(err)
+	}
+	m.level5("pass")
+	acts, err := m.w.store.Acts(context.Background(), 10)
+	if err != nil || acts[0].Act != "detection.clear" || !strings.Contains(acts[0].Detail, "ticket 4711") {
+		t.Errorf("acts: got %+v, %v, want the clearing with its reason", acts, err)
+	}
+}
+
+// TestDetectionEnds: by time, by a boot, by what repairs it.
+func TestDetectionEnds(t *testing.T) {
+	t.Run("time", func(t *testing.T) {
+		m := newWatched(t)
+		m.event(chain.Context{Unit: "ssh.service"}, `CONFIG_CHANGE op=remove_rule key="ts-exec" list=4 res=1 auid=0 ses=1`)
+		m.level5("fail Audit rules removed")
+		m.w.clock.Advance(61 * time.Minute)
+		if err := m.w.call(m.http, http.MethodGet, protocol.PathChallenge, nil, &m.next); err != nil {
+			t.Fatal(err)
+		}
+		m.judged(m.answer()) // it attests meanwhile
+		m.level5("pass")
+	})
+	t.Run("boot", func(t *testing.T) {
+		m := newWatched(t)
+		m.event(chain.Context{Unit: "ssh.service"}, load)
+		m.level5("fail Kernel module loaded")
+		m.start("boot-1") // the agent began anew, not the worker
+		if len(m.list()) != 1 {
+			t.Fatal("a start of the agent ends what only a boot does")
+		}
+		m.start("boot-2")
+		m.level5("pass")
+	})
+	t.Run("repair", func(t *testing.T) {
+		m := newWatched(t)
+		m.event(chain.Context{}, `CONFIG_CHANGE op=set audit_enabled=0 old=1 auid=1000 ses=3 res=1`)
+		m.level5("fail Auditing switched off")
+		m.event(chain.Context{}, `CONFIG_CHANGE op=set audit_enabled=1 old=0 auid=1000 ses=3 res=1`)
+		m.level5("pass")
+	})
+}
+
+// TestDetectionsAreBounded: a storm of different misuse is kept in bounds, and told.
+func TestDetectionsAreBounded(t *testing.T) {
+	m := newWatched(t)
+	for i := range 3000 {
+		if i%100 == 0 {
+			m.w.clock.Advance(time.Minute) // a new budget
+		}
+		m.event(chain.Context{}, strings.Replace(load, "/opt/x", fmt.Sprintf("/opt/%d", i), 1))
+	}
+	got := m.list()
+	if len(got) > maxDetections+1 || len(got) < maxDetections {
+		t.Errorf("got %d detections, want about %d", len(got), maxDetections)
+	}
+	var all uint64
+	more := false
+	for _, d := range got {
+		all += d.Count
+		more = more || d.Subject == "(more)"
+	}
+	if all != 3000 || !more {
+		t.Errorf("got %d in all, told of more: %t; want 3000, true", all, more)
+	}
+}
+
+// TestOwnRules: the rules of the operator count, and faulty ones are refused with the old ones in force.
+func TestOwnRules(t *testing.T) {
+	dir := t.TempDir()
+	rule := filepath.Join(dir, "own.yml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(rule, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const good = "title: Own\nname: own\nlevel: high\nlogsource: {product: linux, category: process_creation}\ndetection: {s: {Image: /opt/own}, condition: s}\n"
+	write(good)
+	w := newWorld(t, func(w *world) { w.cfg.DetectionRules = dir })
+	if _, ok := w.rules.Load().Rule("own"); !ok {
+		t.Error("the operator's rule is not there")
+	}
+	write(strings.Replace(good, "Image:", "Image|sounds:", 1))
+	if _, err := w.admin.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), "sounds") {
+		t.Errorf("reload: got %v, want the modifier named", err)
+	}
+	if _, ok := w.rules.Load().Rule("own"); !ok {
+		t.Error("a refused reload took the old rules away")
+	}
+}
