@@ -56,7 +56,8 @@ const (
 	AlarmNoLive   Alarm = "no-multicast"   // the multicast group cannot be joined: see Err
 )
 
-// Status is what the kernel says of audit. The first one comes when a Reader begins, others when something changed, and regularly.
+// Status is what the kernel says of audit. The first one comes when a Reader begins, others when something changed, and regularly. With
+// Err only Alarms tell anything: the numbers are not known.
 type Status struct {
 	Enabled     uint32 // 0 off, 1 on, 2 on until the next boot
 	PID         uint32 // of auditd, 0: none
