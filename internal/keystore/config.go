@@ -14,10 +14,11 @@ type Config struct {
 
 // Source is one place of key-encryption keys. Exactly one field is set.
 type Source struct {
-	File           string  `json:"file,omitempty"`           // 32 random bytes, or what Rotate made of them
-	PassphraseFile string  `json:"passphraseFile,omitempty"` // one passphrase a line, the first is the current one
-	TPM            *TPM    `json:"tpm,omitempty"`
-	PKCS11         *PKCS11 `json:"pkcs11,omitempty"`
+	File           string   `json:"file,omitempty"`           // 32 random bytes, or what Rotate made of them
+	PassphraseFile string   `json:"passphraseFile,omitempty"` // one passphrase a line, the first is the current one
+	TPM            *TPM     `json:"tpm,omitempty"`
+	PKCS11         *PKCS11  `json:"pkcs11,omitempty"`
+	Transit        *Transit `json:"transit,omitempty"`
 }
 
 // TPM keeps a random key sealed by the TPM of this machine, in the data folder of AIAS.
@@ -32,6 +33,16 @@ type PKCS11 struct {
 	Token   string `json:"token"`   // label of the token
 	PINFile string `json:"pinFile"` // of its user
 	Label   string `json:"label"`   // of the keys that AIAS makes there; "aias" when empty
+}
+
+// Transit uses AES-256 keys that never leave the transit engine of a Vault or OpenBao server.
+type Transit struct {
+	Address   string `json:"address"`             // https://HOST:PORT
+	CAFile    string `json:"caFile,omitempty"`    // PEM; the roots of the system when empty
+	TokenFile string `json:"tokenFile"`           // read at each use: an agent of the server renews it
+	Mount     string `json:"mount,omitempty"`     // of the engine; "transit" when empty
+	Key       string `json:"key,omitempty"`       // what the names of the keys begin with that AIAS makes there; "aias" when empty
+	Namespace string `json:"namespace,omitempty"` // none when empty
 }
 
 // Empty tells whether no source is set.
@@ -51,7 +62,7 @@ func (s Source) kinds() (kinds []string) {
 	for _, k := range []struct {
 		kind string
 		set  bool
-	}{{"file", s.File != ""}, {"passphrase", s.PassphraseFile != ""}, {"tpm", s.TPM != nil}, {"pkcs11", s.PKCS11 != nil}} {
+	}{{"file", s.File != ""}, {"passphrase", s.PassphraseFile != ""}, {"tpm", s.TPM != nil}, {"pkcs11", s.PKCS11 != nil}, {"transit", s.Transit != nil}} {
 		if k.set {
 			kinds = append(kinds, k.kind)
 		}
@@ -68,7 +79,7 @@ func (s Source) validate(at string) error {
 	}
 	switch kinds := s.kinds(); {
 	case len(kinds) == 0:
-		errs = append(errs, fmt.Errorf("%s: set one of file, passphraseFile, tpm and pkcs11", at))
+		errs = append(errs, fmt.Errorf("%s: set one of file, passphraseFile, tpm, pkcs11 and transit", at))
 	case len(kinds) > 1:
 		errs = append(errs, fmt.Errorf("%s: %s are set: choose one, and list the other under keys.older while it is still needed", at, strings.Join(kinds, " and ")))
 	}
@@ -79,6 +90,9 @@ func (s Source) validate(at string) error {
 				errs = append(errs, fmt.Errorf("%s.tpm.pcrs: there is no PCR %d", at, p))
 			}
 		}
+	}
+	if t := s.Transit; t != nil {
+		errs = append(errs, t.Validate(at+".transit"))
 	}
 	if p := s.PKCS11; p != nil {
 		errs = append(errs, p.Validate(at+".pkcs11"))

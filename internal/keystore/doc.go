@@ -1,5 +1,5 @@
 // Package keystore seals secrets at rest under a key-encryption key that is kept elsewhere: in a key file, behind a passphrase, sealed
-// by a TPM, or in a PKCS#11 token.
+// by a TPM, in a PKCS#11 token, or in the transit engine of a Vault or OpenBao server.
 //
 // Code that keeps a secret takes a KEK and passes what it keeps through Wrap and Unwrap, with an aad that names the secret and its place
 // ("nbde/key/ab12…"): a sealed secret moved to another place does not open. The KEK it is given is a Ring, which writes under its current

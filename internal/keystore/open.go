@@ -107,6 +107,8 @@ func (s Source) open() (source, error) {
 		return &tpmSource{*s.TPM}, nil
 	case s.PKCS11 != nil:
 		return openPKCS11(*s.PKCS11)
+	case s.Transit != nil:
+		return openTransit(*s.Transit)
 	}
 	return nil, errors.New("no source of key-encryption keys is set")
 }
@@ -214,7 +216,7 @@ func (r *Ring) Retire(ctx context.Context) error {
 // Info describes a key of a ring.
 type Info struct {
 	ID      string    `json:"id"`
-	Kind    string    `json:"kind"` // file, passphrase, tpm or pkcs11
+	Kind    string    `json:"kind"` // file, passphrase, tpm, pkcs11 or transit
 	Created time.Time `json:"created"`
 	Current bool      `json:"current"`
 	Missing bool      `json:"missing"` // what is sealed under it cannot be opened
