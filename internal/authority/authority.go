@@ -71,6 +71,7 @@ type Authority struct {
 	binding [64]sync.Mutex
 	names   maphash.Seed
 
+	audit     *auditor
 	disks     *nbde.Service
 	escrow    *escrow.Service
 	expiry    *expiry
@@ -125,6 +126,9 @@ func New(ctx context.Context, cfg Config, d Dependencies) (*Authority, error) {
 		return nil, err
 	}
 	if err := a.loadRules(); err != nil {
+		return nil, err
+	}
+	if a.audit, err = a.openAudit(); err != nil {
 		return nil, err
 	}
 	policy, err := a.policySource(ctx)

@@ -35,6 +35,7 @@ type Config struct {
 	ChallengeLifetime   Duration        `json:"challengeLifetime"`
 	Kubernetes          Kubernetes      `json:"kubernetes"`
 	Disks               Disks           `json:"disks"`
+	Audit               Audit           `json:"audit"`
 	Limits              Limits          `json:"limits"`
 	Log                 LogSettings     `json:"log"`
 }
@@ -80,6 +81,7 @@ func DefaultConfig() Config {
 		CertificateLifetime: Duration(30 * 24 * time.Hour), ChallengeLifetime: Duration(10 * time.Minute),
 		Kubernetes: Kubernetes{Audience: "aias", Controllers: []string{}, RelyingParties: []string{}, Agents: []string{}},
 		Disks:      Disks{PerNode: 20, PerAddress: 100, Curve: nbde.DefaultCurve},
+		Audit:      Audit{MaxBytes: 2 << 30, MaxAge: Duration(90 * 24 * time.Hour), PerNode: 4 << 20},
 		Limits: Limits{
 			EvidenceInFlight: 256 << 20, PerNode: 5, PerNodeBurst: 20, Enrolments: 1000, Connections: 20000, Waiting: 1000, Idle: Duration(10 * time.Second),
 		},
@@ -125,7 +127,7 @@ func (c *Config) complete() error {
 	if l := time.Duration(c.ChallengeLifetime); l < 10*time.Second || l > 24*time.Hour {
 		bad("challengeLifetime %v: want 10s to 24h", l)
 	}
-	errs = append(errs, c.Kubernetes.complete(), c.Disks.complete(c))
+	errs = append(errs, c.Kubernetes.complete(), c.Disks.complete(c), c.Audit.complete())
 	l := c.Limits
 	if l.Appraisals < 0 || l.EvidenceInFlight < 64<<20 || l.PerNode <= 0 || l.PerNodeBurst < 1 || l.Enrolments <= 0 || l.Connections < 1 || l.Waiting < 0 || l.Idle < Duration(time.Second) {
 		bad("limits: all must be positive (waiting may be 0), evidenceInFlight at least 67108864, idle at least 1s")

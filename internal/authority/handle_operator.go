@@ -62,6 +62,9 @@ func (a *Authority) deleteNode(w http.ResponseWriter, r *http.Request, id identi
 	}
 	a.feed.step(protocol.NodeResult{Node: n.name, Removed: true}, func() { a.put(nil, n) })
 	a.changes.signal()
+	if err := a.audit.archive.Remove(n.name); err != nil {
+		a.log.Error("the audit events of a removed node are still there", "node", n.name, "err", err)
+	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"time"
 
+	"touchstone.dev/touchstone/internal/claims"
+	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/result"
 	"touchstone.dev/touchstone/internal/store"
@@ -103,6 +105,7 @@ func (a *Authority) judgeKept(ctx context.Context, n *node, s *Snapshot, t *tag)
 	exp := a.expect(ctx, doc.Nonce, g.key, nil, g.now)
 	exp.AssetTag = t.wanted(a, n, doc.Nonce, g.now)
 	exp.Detections = n.detected()
+	exp.Audit = func(s *evidence.AuditStatement) claims.Audit { return a.auditClaim(n, s) }
 	if exp.DiskKeys, err = a.diskKeys(ctx, n.name); err != nil {
 		return nil, err
 	}

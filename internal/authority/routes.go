@@ -59,6 +59,11 @@ func (a *Authority) routes() []route {
 		{http.MethodPost, protocol.PathAttest, nodesOnly, a.postAttest},
 		{http.MethodPost, protocol.PathRenew, nodesOnly, a.postRenew},
 		{http.MethodGet, protocol.PathNews, nodesOnly, a.getNews},
+		{http.MethodGet, protocol.PathAudit, nodesOnly, a.getAudit},
+		{http.MethodPost, protocol.PathAudit, nodesOnly, a.postAudit},
+		{http.MethodGet, protocol.PathNodeAudit, operators, a.getNodeAudit},
+		{http.MethodGet, protocol.PathAuditEvents, operators, a.getAuditEvents},
+		{http.MethodPost, protocol.PathAuditAccept, operators, a.postAuditAccept},
 
 		{http.MethodGet, protocol.PathResults, readers, a.getResults},
 		{http.MethodGet, protocol.PathNodes, readers, a.getNodes},

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"touchstone.dev/touchstone/internal/audit/chain"
 	"touchstone.dev/touchstone/internal/operator"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/store"
@@ -172,6 +173,8 @@ func (w *world) call(c *http.Client, method, path string, in, out any) error {
 	kind := "application/json"
 	switch v := in.(type) {
 	case nil:
+	case *chain.Batch:
+		body, kind = bytes.NewReader(chain.Pack(v)), protocol.MediaTypeAudit
 	case []byte:
 		body, kind = bytes.NewReader(v), protocol.MediaTypeEvidence
 	default:

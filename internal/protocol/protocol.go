@@ -34,6 +34,8 @@ type Problem struct {
 	Remedy string `json:"remedy,omitempty"`
 	// Challenge lets an agent whose challenge was stale or whose resume point was lost go on in one more round trip.
 	Challenge *Challenge `json:"challenge,omitempty"`
+	// Audit is where AIAS stands, when audit events did not fit.
+	Audit *AuditAck `json:"audit,omitempty"`
 }
 
 // ProblemNotEnrolled is the Type of the refusal of a node that AIAS has no record of: it was removed, or AIAS has lost its data.

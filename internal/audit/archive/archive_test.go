@@ -103,7 +103,7 @@ func bodies(t testing.TB, n *Node) (out []string) {
 func TestAppend(t *testing.T) {
 	dir := t.TempDir()
 	told := 0
-	a, n := openArchive(t, Options{Dir: dir, Accepted: func(string, time.Time, *chain.Entry) { told++ }})
+	a, n := openArchive(t, Options{Dir: dir, Accepted: func(_ string, e []chain.Entry) { told += len(e) }})
 	s := newSender(t, 1)
 	mustAppend(t, n, s.add(10, "event"))
 	mustAppend(t, n, s.from(0, 10)) // the acknowledgement was lost
@@ -350,10 +350,4 @@ func cutLine(s string) (string, string, bool) {
 		}
 	}
 	return s, "", false
-}
-
-func FuzzUnpack(f *testing.F) {
-	s := newSender(f, 1)
-	f.Add(Pack(s.add(3, "event")))
-	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = Unpack(b) })
 }

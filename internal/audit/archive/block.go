@@ -9,8 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"touchstone.dev/touchstone/internal/audit/chain"
 )
 
@@ -68,34 +66,9 @@ func parseBlock(b []byte) (*block, error) {
 	return out, nil
 }
 
-var (
-	packer   = must(zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(1<<20)))
-	unpacker = must(zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(chain.MaxBatch), zstd.WithDecoderMaxWindow(8<<20)))
-)
-
-// must is for options, which are constant: a wrong one is seen by every test.
-func must[M any](m M, err error) M {
-	if err != nil {
-		panic(err)
-	}
-	return m
-}
-
-// Pack compresses a batch as it travels.
-func Pack(b *chain.Batch) []byte { return packer.EncodeAll(b.Encode(), nil) }
-
-// Unpack reads what Pack wrote, bounded by chain.MaxBatch. Errors wrap chain.ErrEntry.
-func Unpack(b []byte) (*chain.Batch, error) {
-	raw, err := unpacker.DecodeAll(b, nil)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", chain.ErrEntry, err)
-	}
-	return chain.DecodeBatch(raw)
-}
-
 // newBlock packs a batch whose end is known.
 func newBlock(b *chain.Batch, after chain.Position, received time.Time) (*block, []byte) {
-	payload := Pack(b)
+	payload := chain.Pack(b)
 	out := &block{size: len(payload), sum: crc32.Checksum(payload, castagnoli), before: b.Before, after: after, received: received.UnixNano()}
 	for i, raw := range b.Entries {
 		t := entryTime(raw)
@@ -125,7 +98,7 @@ func (b *block) read() (*chain.Batch, error) {
 	if crc32.Checksum(payload, castagnoli) != b.sum {
 		return nil, fmt.Errorf("%w: entries %d to %d in %s", errDamaged, b.before.Seq+1, b.after.Seq, b.file.path)
 	}
-	return Unpack(payload)
+	return chain.Unpack(payload)
 }
 
 // segment is one file.

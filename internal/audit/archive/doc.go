@@ -37,8 +37,8 @@ type Options struct {
 	Segment  int64         // bytes of one file; 16 MiB
 	Now      func() time.Time
 	Log      *slog.Logger
-	// Accepted is called with each new entry when it is durable, in order for each node; nil: nobody.
-	Accepted func(node string, received time.Time, e *chain.Entry)
+	// Accepted is called with new entries when they are durable, in order for each node; nil: nobody.
+	Accepted func(node string, entries []chain.Entry)
 }
 
 // Archive holds the chains of all nodes. It is safe for concurrent use.

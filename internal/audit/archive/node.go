@@ -249,18 +249,28 @@ func (n *Node) open() error {
 	return nil
 }
 
-// tell calls Accepted with each entry.
+// tell calls Accepted with the entries.
 func (n *Node) tell(b *chain.Batch, now time.Time) {
+	entries := Entries(b)
+	for i := range entries {
+		if entries[i].Kind == chain.KindGap {
+			n.noteGap(now)
+		}
+	}
+	if n.opt.Accepted != nil {
+		n.opt.Accepted(n.name, entries)
+	}
+}
+
+// Entries parses the entries of a batch.
+func Entries(b *chain.Batch) []chain.Entry {
+	out := make([]chain.Entry, 0, len(b.Entries))
 	for _, raw := range b.Entries {
 		e, err := chain.Parse(raw)
 		if err != nil {
 			continue // DecodeBatch parsed it: not reached
 		}
-		if e.Kind == chain.KindGap {
-			n.noteGap(now)
-		}
-		if n.opt.Accepted != nil {
-			n.opt.Accepted(n.name, now, &e)
-		}
+		out = append(out, e)
 	}
+	return out
 }

@@ -152,3 +152,8 @@ func FuzzDecodeBatch(f *testing.F) {
 		}
 	})
 }
+
+func FuzzUnpack(f *testing.F) {
+	f.Add(Pack(&Batch{Before: Start(ID{1}), Entries: [][]byte{encoded(f, someEntry(1))}}))
+	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = Unpack(b) })
+}
