@@ -70,7 +70,7 @@ func (a *Authority) postAudit(w http.ResponseWriter, r *http.Request, id identit
 	if err != nil {
 		return refuse(http.StatusBadRequest, "malformed-audit", "the audit events cannot be read", err.Error(), "update the trust agent; see its log")
 	}
-	return a.takeAudit(w, n, batch, r.URL.Query().Get("lost") == "1")
+	return a.takeAudit(w, n, batch, r.URL.Query().Get("lost") == "1") //nolint:contextcheck // what it judges outlives the request
 }
 
 // takeAudit puts a batch into the archive and answers. What it shows about the node is judged at once.
