@@ -82,6 +82,9 @@ func Install(ctx context.Context, ctl Ctl, agent, folder string, c Control) (*Re
 	return report, nil
 }
 
+// lastFile has the rules that match nearly everything, and therefore stand last.
+const lastFile = "90-programs.rules"
+
 // load mends what a report found, and returns by meaning why rules could not be loaded.
 func load(ctx context.Context, ctl Ctl, report *Report) map[string]string {
 	failed := map[string]string{}
@@ -104,8 +107,14 @@ func load(ctx context.Context, ctl Ctl, report *Report) map[string]string {
 			}
 		}
 	}
+	behind := false
 	for _, f := range report.Findings {
-		if f.State == StateMissing && !f.Rule.first() {
+		switch {
+		case f.State == StateMissing && !f.Rule.first():
+			try(f.Rule, f.Rule.Args)
+			behind = behind || f.Rule.File != lastFile
+		case f.State == StateLoaded && f.Rule.File == lastFile && behind: // what was added stands behind it, and it takes all
+			try(f.Rule, f.Rule.without())
 			try(f.Rule, f.Rule.Args)
 		}
 	}

@@ -141,6 +141,10 @@ func TestInstall(t *testing.T) {
 		t.Errorf("mended: %s, %+v, %v", report.Summary(), report.Drift(), err)
 	}
 
+	if l := a.Ctl("-l"); strings.Index(l, "-w /etc/passwd") > strings.Index(l, "ts-exec") {
+		t.Errorf("what was put back stands behind the rules that match everything:\n%s", l)
+	}
+
 	// The file for the next boot: auditctl loads it whole, though paths are missing.
 	text, err := os.ReadFile(filepath.Join(folder, "50-touchstone.rules"))
 	if err != nil {
