@@ -74,31 +74,43 @@ func packed(t *testing.T, plain []byte, kind types.MediaType) v1.Layer {
 	return layer{static.NewLayer(out, kind), diff}
 }
 
-// push makes an image with busybox in a layer of each kind's own, and a secret in the last, and puts it into the registry. It returns the digest of the first
-// layer unpacked.
-func (w *world) push(image, secret string, entry []string, kinds ...types.MediaType) v1.Hash {
-	w.t.Helper()
+// image makes an image with busybox in a layer of each kind's own, and a secret in each.
+func image(t *testing.T, arch, secret string, entry []string, kinds ...types.MediaType) v1.Image {
+	t.Helper()
 	busybox, err := os.ReadFile("/bin/busybox")
-	must(w.t, err)
+	must(t, err)
 	var adds []mutate.Addendum
 	for i, kind := range kinds {
 		files := map[string][]byte{fmt.Sprintf("file-%d", i): []byte(secret)}
 		if i == 0 {
 			files["bin/busybox"] = busybox
 		}
-		adds = append(adds, mutate.Addendum{Layer: packed(w.t, tarOf(w.t, files), kind), MediaType: kind})
+		adds = append(adds, mutate.Addendum{Layer: packed(t, tarOf(t, files), kind), MediaType: kind})
 	}
 	img, err := mutate.Append(mutate.MediaType(mutate.ConfigMediaType(empty.Image, types.OCIConfigJSON), types.OCIManifestSchema1), adds...)
-	must(w.t, err)
+	must(t, err)
 	file, err := img.ConfigFile()
-	must(w.t, err)
+	must(t, err)
 	file = file.DeepCopy()
-	file.OS, file.Architecture, file.Config = "linux", runtime.GOARCH, v1.Config{Entrypoint: entry}
+	file.OS, file.Architecture, file.Config = "linux", arch, v1.Config{Entrypoint: entry}
 	img, err = mutate.ConfigFile(img, file)
-	must(w.t, err)
+	must(t, err)
+	return img
+}
+
+func (w *world) reference(image string) name.Reference {
 	ref, err := name.ParseReference(w.registry+"/"+image, name.Insecure)
 	must(w.t, err)
-	must(w.t, remote.Write(ref, img))
+	return ref
+}
+
+// push puts an image into the registry, and returns the digest of its first layer unpacked.
+func (w *world) push(name, secret string, entry []string, kinds ...types.MediaType) v1.Hash {
+	w.t.Helper()
+	img := image(w.t, runtime.GOARCH, secret, entry, kinds...)
+	must(w.t, remote.Write(w.reference(name), img))
+	file, err := img.ConfigFile()
+	must(w.t, err)
 	return file.RootFS.DiffIDs[0]
 }
 
@@ -150,6 +162,7 @@ func TestImages(t *testing.T) {
 	if err != nil || !strings.Contains(out, "the secret of app") {
 		t.Fatalf("run: %q, %v", out, err)
 	}
+	w.copies()
 	w.touchstone("tag", "set", node, "country=de", "--wait", "30s")
 	w.attested()
 	must(t, w.cri.pull(tagged))

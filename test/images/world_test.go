@@ -6,12 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
-	"log"
 	"log/slog"
 	"net"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/registry"
-
+	"touchstone.dev/touchstone/internal/admission/images/imagetest"
 	"touchstone.dev/touchstone/internal/agent"
 	"touchstone.dev/touchstone/internal/authority"
 	"touchstone.dev/touchstone/internal/cli"
@@ -67,9 +63,7 @@ func newWorld(t *testing.T) *world {
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	w := &world{t: t, dir: dir, reports: make(chan agent.Report, 1000)}
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	t.Cleanup(server.Close)
-	w.registry = strings.TrimPrefix(server.URL, "http://")
+	w.registry = imagetest.NewStock(t).Host
 	w.startWorker()
 	w.startAIAS()
 	w.startAgent()
@@ -84,7 +78,8 @@ func need(t *testing.T) {
 		t.Fatal("containers are run: use root")
 	}
 	var missing []string
-	for probe, name := range map[string]string{"/usr/bin/containerd": "containerd", "/usr/sbin/runc": "runc", "/bin/busybox": "busybox-static", "/usr/bin/swtpm": "swtpm", "/usr/bin/swtpm_setup": "swtpm-tools"} {
+	for probe, name := range map[string]string{"/usr/bin/containerd": "containerd", "/usr/sbin/runc": "runc", "/bin/busybox": "busybox-static", "/usr/bin/swtpm": "swtpm", "/usr/bin/swtpm_setup": "swtpm-tools",
+		"/usr/bin/docker-registry": "docker-registry", "/usr/bin/skopeo": "skopeo"} {
 		if _, err := os.Stat(probe); err != nil {
 			missing = append(missing, name)
 		}
@@ -231,16 +226,23 @@ func (w *world) touchstone(args ...string) string {
 	return out.String()
 }
 
-// encrypt encrypts an image of the registry, and returns it with its digest, and the ID of its key.
+// encrypt encrypts an image of the registry, and returns the new one and the ID of its key.
 func (w *world) encrypt(from, to, class string) (image, key string) {
+	w.t.Helper()
+	_, key = w.encryptAt(w.registry+"/"+from, w.registry+"/"+to, class)
+	return w.registry + "/" + to, key
+}
+
+// encryptAt encrypts an image from place to place, and returns it with its digest, and the ID of its key.
+func (w *world) encryptAt(from, to, class string) (image, key string) {
 	w.t.Helper()
 	var done struct {
 		Image string
 		Key   struct{ ID string }
 	}
-	out := w.touchstone("image", "encrypt", w.registry+"/"+from, w.registry+"/"+to, "--trust-class", class, "--plain-http", "-o", "json")
+	out := w.touchstone("image", "encrypt", from, to, "--trust-class", class, "--plain-http", "-o", "json")
 	must(w.t, json.Unmarshal([]byte(out), &done))
-	return w.registry + "/" + to, done.Key.ID
+	return done.Image, done.Key.ID
 }
 
 func (w *world) class(name, conditions string) {
