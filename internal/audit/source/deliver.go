@@ -105,19 +105,19 @@ func (r *Reader) malformed(line []byte) {
 	r.mu.Unlock()
 }
 
-// polls is how often the log is looked at. Beside multicast it only fills in.
-const (
-	pollAlone  = 50 * time.Millisecond
-	pollBeside = 250 * time.Millisecond
-)
+// poll is how often the log is looked at. Beside multicast it only fills in.
+func (r *Reader) poll() time.Duration {
+	if r.messages.Load() == 0 {
+		return 50 * time.Millisecond
+	}
+	return 250 * time.Millisecond
+}
 
 // follow reads the log until ctx ends.
 func (r *Reader) follow(ctx context.Context, t *tail, begin *place, opened error) {
 	defer t.close()
 	c := record.NewCoalescer(record.Options{Malformed: func(line []byte, _ int64) { r.malformed(line) }})
-	poll := pollAlone
 	if !r.cfg.NoLive {
-		poll = pollBeside
 		c.Timeout = r.cfg.Grace * 3 / 4 // multicast has told of what has no end; here the whole is wanted
 	}
 	var at int64
@@ -148,7 +148,7 @@ func (r *Reader) follow(ctx context.Context, t *tail, begin *place, opened error
 			r.mu.Lock()
 			r.caught = time.Now()
 			r.mu.Unlock()
-			sleep(ctx, poll)
+			sleep(ctx, r.poll())
 		case err != nil:
 			r.push(ctx, Item{Status: &Status{Alarms: []Alarm{AlarmNoLog}, Err: err.Error()}})
 			sleep(ctx, time.Second)

@@ -60,6 +60,7 @@ func (r *Reader) live(ctx context.Context, fd int) error {
 		case err != nil:
 			return fmt.Errorf("audit multicast: %w", err)
 		case n >= headerSize && kernels(from):
+			r.messages.Add(1)
 			c.Message(record.Type(binary.NativeEndian.Uint16(buf[4:])), buf[headerSize:n])
 		}
 		if now := time.Now(); now.Sub(ticked) > 100*time.Millisecond {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"touchstone.dev/touchstone/internal/audit/record"
@@ -37,6 +38,7 @@ type Reader struct {
 	bootTime time.Time
 	own      []string
 	out      chan Item
+	messages atomic.Uint64 // that multicast gave
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 

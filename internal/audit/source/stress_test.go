@@ -2,8 +2,12 @@ package source_test
 
 import (
 	"context"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"touchstone.dev/touchstone/internal/audit/audittest"
 	"touchstone.dev/touchstone/internal/audit/source"
@@ -93,6 +97,31 @@ func TestMulticastAlone(t *testing.T) {
 	got := uint64(len(s.events) + len(more.events))
 	if !overrun || missing == 0 || got+missing < n {
 		t.Errorf("got %d events and gaps of %d (overrun told: %v), want %d in all", got, missing, overrun, n)
+	}
+}
+
+// TestOtherNetwork: in another network namespace the kernel sends nothing and says nothing. That is noticed, and the log has all.
+func TestOtherNetwork(t *testing.T) {
+	a := audittest.Start(t, audittest.Options{})
+	file := watched(t, a, "ts-load")
+	opened := make(chan *source.Reader)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with its namespace
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+		}
+		r, err := source.Open(t.Context(), source.Config{Log: a.Log})
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- r
+	}()
+	r := <-opened
+	defer r.Close()
+	open(t, file, 100)
+	s := drain(t, r, 10*time.Second, func(s *seen) bool { return s.byKey["ts-load"] == 100 && slices.Contains(s.alarms, source.AlarmNoLive) })
+	if s.byKey["ts-load"] != 100 || !slices.Contains(s.alarms, source.AlarmNoLive) {
+		t.Errorf("got %d events of 100, alarms %v, want %s", s.byKey["ts-load"], s.alarms, source.AlarmNoLive)
 	}
 }
 

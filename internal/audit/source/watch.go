@@ -6,12 +6,16 @@ import (
 	"time"
 )
 
+// deafAfter is how long after joining the group the kernel's record of it may take.
+const deafAfter = 5 * time.Second
+
 // watch asks the kernel how audit is every second, and gives up on what has been missing for too long.
 func (r *Reader) watch(ctx context.Context) {
 	var before *Status
 	var told time.Time
 	failed := ""
 	overruns := uint64(0)
+	begin, deaf := time.Now(), r.cfg.NoLive
 	for ctx.Err() == nil {
 		now, err := Ask()
 		switch {
@@ -33,7 +37,15 @@ func (r *Reader) watch(ctx context.Context) {
 				r.push(ctx, Item{Gap: &Gap{Why: WhyKernel, Records: true, Events: uint64(now.Lost - before.Lost), Counter: uint64(now.Lost),
 					Detail: "the kernel's backlog was full, or nobody took the records: see backlog_limit and backlog_wait_time"}})
 			}
+			if before == nil {
+				deaf = deaf || now.Enabled == 0 // then the kernel does not tell of our listening
+			}
 			before = &now
+		}
+		if !deaf && r.messages.Load() == 0 && time.Since(begin) > deafAfter {
+			deaf = true
+			r.push(ctx, Item{Status: &Status{Alarms: []Alarm{AlarmNoLive},
+				Err: "nothing comes by multicast, not even word of our own listening: the kernel sends to the host's network namespace only (hostNetwork)"}})
 		}
 		overruns = r.tick(ctx, overruns)
 		sleep(ctx, time.Second)
