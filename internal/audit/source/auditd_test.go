@@ -246,6 +246,41 @@ func TestAlarms(t *testing.T) {
 	}
 }
 
+// TestNoLog: without a log multicast does, and the alarm comes with what the kernel says. A log that appears later is read.
+func TestNoLog(t *testing.T) {
+	a := audittest.Start(t, audittest.Options{})
+	file := watched(t, a, "ts-load")
+	elsewhere := filepath.Join(t.TempDir(), "audit.log")
+	r, err := source.Open(t.Context(), source.Config{Log: elsewhere})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var alarm *source.Status
+	open(t, file, 10)
+	s := drain(t, r, 10*time.Second, func(s *seen) bool { return alarm != nil && s.byKey["ts-load"] == 10 }, func(it source.Item) bool {
+		if it.Status != nil && slices.Contains(it.Status.Alarms, source.AlarmNoLog) {
+			alarm = it.Status
+		}
+		return false
+	})
+	if s.byKey["ts-load"] != 10 || alarm == nil || alarm.Err == "" || alarm.Enabled != 1 || alarm.PID != uint32(a.PID()) {
+		t.Fatalf("got %d events of 10, alarm %+v", s.byKey["ts-load"], alarm)
+	}
+	daemon := "type=DAEMON_ROTATE msg=audit(1795528830.746:9441): op=rotate\n"
+	if err := os.WriteFile(elsewhere, []byte(daemon), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	drain(t, r, 10*time.Second, func(*seen) bool { return found }, func(it source.Item) bool {
+		found = found || it.Event != nil && it.Event.ID.Serial == 9441
+		return found
+	})
+	if !found {
+		t.Error("a log that appeared was not read")
+	}
+}
+
 // TestKernelLoses: what the kernel throws away shows as a gap with the kernel's count.
 func TestKernelLoses(t *testing.T) {
 	a := audittest.Start(t, audittest.Options{Backlog: 64})

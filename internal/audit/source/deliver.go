@@ -150,7 +150,7 @@ func (r *Reader) follow(ctx context.Context, t *tail, begin *place, opened error
 			r.mu.Unlock()
 			sleep(ctx, r.poll())
 		case err != nil:
-			r.push(ctx, Item{Status: &Status{Alarms: []Alarm{AlarmNoLog}, Err: err.Error()}})
+			r.alarm(ctx, AlarmNoLog, err.Error())
 			sleep(ctx, time.Second)
 		}
 	}
@@ -171,7 +171,7 @@ func (r *Reader) openLog(ctx context.Context, t *tail, begin *place, err error) 
 		}
 		if !told {
 			told = true
-			r.push(ctx, Item{Status: &Status{Alarms: []Alarm{AlarmNoLog}, Err: err.Error()}})
+			r.alarm(ctx, AlarmNoLog, err.Error())
 		}
 		sleep(ctx, time.Second)
 		if begin == nil {

@@ -57,7 +57,7 @@ const (
 )
 
 // Status is what the kernel says of audit. The first one comes when a Reader begins, others when something changed, and regularly. With
-// Err only Alarms tell anything: the numbers are not known.
+// AlarmNoStatus the numbers are not known; with other alarms they are, unless that alarm came, too.
 type Status struct {
 	Enabled     uint32 // 0 off, 1 on, 2 on until the next boot
 	PID         uint32 // of auditd, 0: none

@@ -171,7 +171,7 @@ func (r *Reader) startLive(ctx context.Context) {
 				err = r.live(ctx, fd)
 			}
 			if err != nil {
-				r.push(ctx, Item{Status: &Status{Alarms: []Alarm{AlarmNoLive}, Err: err.Error()}})
+				r.alarm(ctx, AlarmNoLive, err.Error())
 				sleep(ctx, 10*time.Second)
 				fd, err = listen(r.cfg.Buffer)
 			}

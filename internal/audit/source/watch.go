@@ -44,12 +44,21 @@ func (r *Reader) watch(ctx context.Context) {
 		}
 		if !deaf && r.messages.Load() == 0 && time.Since(begin) > deafAfter {
 			deaf = true
-			r.push(ctx, Item{Status: &Status{Alarms: []Alarm{AlarmNoLive},
-				Err: "nothing comes by multicast, not even word of our own listening: the kernel sends to the host's network namespace only (hostNetwork)"}})
+			r.alarm(ctx, AlarmNoLive, "nothing comes by multicast, not even word of our own listening: the kernel sends to the host's network namespace only (hostNetwork)")
 		}
 		overruns = r.tick(ctx, overruns)
 		sleep(ctx, time.Second)
 	}
+}
+
+// alarm tells of something that the kernel does not, together with what it says.
+func (r *Reader) alarm(ctx context.Context, a Alarm, text string) {
+	s, err := Ask()
+	if err != nil {
+		s = Status{} // AlarmNoStatus tells of that
+	}
+	s.Alarms, s.Err = []Alarm{a}, text
+	r.push(ctx, Item{Status: &s})
 }
 
 // tick gives up on what has been missing for too long: held partial events, holes in the numbers, lines that are no records.
