@@ -47,8 +47,11 @@ func (a *Authority) record(ctx context.Context, e ledger.Entry) error {
 }
 
 // OpenLedger opens the ledger of the data folder, where only the service may write. Until then, what must be recorded is refused. A ledger that does not
-// continue what it was is not opened.
+// continue what it was is not opened. It stays open until CloseLedger.
 func (a *Authority) OpenLedger(ctx context.Context) error {
+	if a.ledger != nil {
+		return nil
+	}
 	secret, public, err := a.vault.ledgerKeys(ctx)
 	if notFound(err) {
 		if secret, public, err = ledger.NewKey(); err != nil {

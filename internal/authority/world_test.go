@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -79,7 +80,13 @@ func newWorld(t testing.TB, change ...func(*world)) *world {
 		f(w)
 	}
 	w.start()
-	t.Cleanup(w.stop)
+	t.Cleanup(func() {
+		w.stop()
+		// Tessera does not tell when its last goroutine has written: its folder may be in use for a moment after Close.
+		for deadline := time.Now().Add(time.Minute); os.RemoveAll(w.cfg.Data) != nil && time.Now().Before(deadline); {
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
 	return w
 }
 
