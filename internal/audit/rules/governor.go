@@ -73,6 +73,9 @@ type usage struct {
 	undo   [][]string
 }
 
+// usual is how many bytes a record has at most, usually. What has more counts as several events: arguments of a program may be megabytes.
+const usual = 2048
+
 // Limits of what is remembered.
 const (
 	maxKeys = 256
@@ -86,6 +89,10 @@ func (g *Governor) Count(e *record.Event) {
 		return
 	}
 	p, _ := e.Process()
+	weight := 1
+	for _, r := range e.Records {
+		weight += (len(r.Body) + len(r.Enriched)) / usual
+	}
 	for _, key := range keys {
 		u := g.keys[string(key)]
 		if u == nil {
@@ -98,9 +105,9 @@ func (g *Governor) Count(e *record.Event) {
 			u = &usage{pids: map[uint32]int{}}
 			g.keys[string(key)] = u
 		}
-		u.events++
+		u.events += weight
 		if _, ok := u.pids[p.PID]; ok || len(u.pids) < maxPIDs {
-			u.pids[p.PID]++
+			u.pids[p.PID] += weight
 		}
 	}
 }

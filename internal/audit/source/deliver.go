@@ -116,7 +116,7 @@ func (r *Reader) poll() time.Duration {
 // follow reads the log until ctx ends.
 func (r *Reader) follow(ctx context.Context, t *tail, begin *place, opened error) {
 	defer t.close()
-	c := record.NewCoalescer(record.Options{Malformed: func(line []byte, _ int64) { r.malformed(line) }})
+	c := record.NewCoalescer(record.Options{OpenBytes: maxWaiting, Malformed: func(line []byte, _ int64) { r.malformed(line) }})
 	if !r.cfg.NoLive {
 		c.Timeout = r.cfg.Grace * 3 / 4 // multicast has told of what has no end; here the whole is wanted
 	}

@@ -48,6 +48,7 @@ func (r *Reader) live(ctx context.Context, fd int) error {
 	c := record.NewCoalescer(record.Options{
 		Emit:      func(e *record.Event) { r.deliver(ctx, e, fromLive, 0) },
 		Malformed: func(line []byte, _ int64) { r.malformed(line) },
+		OpenBytes: maxWaiting,
 	})
 	buf := make([]byte, record.MaxLine+headerSize)
 	ticked := time.Now()

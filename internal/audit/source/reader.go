@@ -39,6 +39,7 @@ type Reader struct {
 	own      []string
 	out      chan Item
 	messages atomic.Uint64 // that multicast gave
+	waiting  atomic.Int64  // bytes of the events in out
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 
@@ -187,11 +188,31 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
+// maxWaiting bounds the bytes of events that wait for Next: one event may have megabytes, as arguments of a program.
+const maxWaiting = 16 << 20
+
+// size is what an item holds, nearly.
+func (it *Item) size() int64 {
+	if it.Event == nil {
+		return 0
+	}
+	n := 0
+	for _, rec := range it.Event.Records {
+		n += len(rec.Body) + len(rec.Enriched)
+	}
+	return int64(n)
+}
+
 // push hands an item to Next. It waits while the queue is full: the log and the kernel's buffer hold what comes meanwhile.
 func (r *Reader) push(ctx context.Context, it Item) {
 	if it.At.IsZero() {
 		it.At = time.Now()
 	}
+	size := it.size()
+	for r.waiting.Load() > 0 && r.waiting.Load()+size > maxWaiting && ctx.Err() == nil {
+		sleep(ctx, 2*time.Millisecond) // only programs with huge arguments lead here
+	}
+	r.waiting.Add(size)
 	select {
 	case r.out <- it:
 	case <-ctx.Done():
@@ -203,6 +224,7 @@ func (r *Reader) Next(ctx context.Context) (Item, error) {
 	for {
 		select {
 		case it := <-r.out:
+			r.waiting.Add(-it.size())
 			r.note(&it.done)
 			if !it.done.only {
 				return it, nil
@@ -215,6 +237,9 @@ func (r *Reader) Next(ctx context.Context) (Item, error) {
 
 // Queued returns how many items wait for Next.
 func (r *Reader) Queued() int { return len(r.out) }
+
+// Waiting returns how many bytes the events have that wait for Next.
+func (r *Reader) Waiting() int64 { return r.waiting.Load() }
 
 // note keeps what an item that is handed out means for the checkpoint.
 func (r *Reader) note(m *mark) {

@@ -2,8 +2,12 @@ package source_test
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,6 +73,44 @@ func TestSlowReceiver(t *testing.T) {
 	}
 	if missing := s.once(t); missing > 0 {
 		t.Errorf("%d numbers are missing", missing)
+	}
+}
+
+// TestHugeEvents: programs with megabytes of arguments cost the reader no more memory than it allows itself, and come whole.
+func TestHugeEvents(t *testing.T) {
+	a := audittest.Start(t, audittest.Options{})
+	a.Ctl("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-F", fmt.Sprintf("ppid=%d", os.Getpid()), "-k", "ts-exec")
+	r, err := source.Open(t.Context(), source.Config{Log: a.Log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	const n = 30
+	args := make([]string, 15)
+	for i := range args {
+		args[i] = strings.Repeat(" x", 60000)
+	}
+	for range n {
+		if err := exec.Command("/bin/true", args...).Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Second)
+	if got := r.Waiting(); got > 20<<20 {
+		t.Errorf("%d bytes wait, want at most 20 MiB", got)
+	}
+	whole := 0
+	drain(t, r, 30*time.Second, func(*seen) bool { return whole == n }, func(it source.Item) bool {
+		if it.Event == nil || it.Event.Partial {
+			return false
+		}
+		if argv, ok := it.Event.Argv(); ok && argv.Complete && len(argv.Args) == len(args)+1 && string(argv.Args[15]) == args[14] {
+			whole++
+		}
+		return false
+	})
+	if whole != n {
+		t.Errorf("got %d of %d programs with whole arguments", whole, n)
 	}
 }
 
