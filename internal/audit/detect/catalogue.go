@@ -19,6 +19,26 @@ process with CAP_AUDIT_WRITE can write such a record. Whether an event comes fro
 **Until** says when that ends by itself; an operator can clear each detection before, with a reason that goes into the ledger. The policy can give a
 severity or a single rule another effect ([policy](reference/policy.md)).
 
+## Rules of your own
+AIAS reads Sigma rules (.yml) from the folder ` + "`detectionRules`" + ` of its configuration, and again on ` + "`touchstone reload`" + `; one that it cannot mean as written is
+refused with its reason, and the old rules stay. Log sources: product linux with service auditd, or category process_creation, file_event or network_connection. Fields: those
+of the kernel's records as they are (exe, comm, uid, auid, key, ...), those of Sigma's taxonomy that audit has (Image, CommandLine, CurrentDirectory, User, TargetFilename,
+DestinationIp, DestinationPort, ProcessId, ParentProcessId, LogonId), and what is worked out of an event: syscall (by name), access (read, write, create, attr, exec), path (whole),
+mode_set (suid, sgid), ns, request, argument, dest_ip, dest_port, socket_path, where (pod, host, unknown), k8s.pod, k8s.namespace, k8s.container, k8s.image, unit, login, and
+msg.NAME for what programs claim. A map that names a type matches a single record of that type. A rule can only find what an audit rule tells of.
+
+A section of ours says what a detection does; without it a rule warns for a day:
+
+` + "```" + `yaml
+touchstone:
+  effect: fail         # fail, warn or none
+  clears: time         # time (with for), operator, or fixed (with fixedBy: boot, or names of rules)
+  for: 24h
+  subject: [exe]       # fields that tell detections of this rule apart
+  remedy: what to do
+  userspace: false     # true: the rule may look at msg.NAME, and cannot fail
+` + "```" + `
+
 Techniques are those of [MITRE ATT&CK](https://attack.mitre.org/).
 `
 
@@ -76,6 +96,9 @@ func (s *Set) describe(b *strings.Builder, i int) {
 			names = append(names, s.list[n].Doc.Name)
 		}
 		fmt.Fprintf(b, "- made of: %s, within %s\n", strings.Join(names, ", "), d.Correlation.Timespan)
+	}
+	if d.LogSource.Definition != "" {
+		fmt.Fprintf(b, "- needs: %s\n", d.LogSource.Definition)
 	}
 	if e.UserSpace {
 		fmt.Fprintf(b, "- believes what programs say: can be forged\n")

@@ -121,6 +121,19 @@ func TestEvents(t *testing.T) {
 		{"preload in a pod's own file system", aPod, []string{fmt.Sprintf(open, "241", "/bin/sh"), `CWD cwd="/"`, `PATH item=0 name="/etc/ld.so.preload" inode=1 mode=0100644 ouid=0 ogid=0 nametype=CREATE`}, nil},
 		{"shadow read", aUnit, []string{fmt.Sprintf(open, "0", "/usr/bin/python3.11"), `CWD cwd="/"`, `PATH item=0 name="/etc/shadow" nametype=NORMAL`}, []string{"shadow-read"}},
 		{"a folder that only holds the file", aUnit, []string{fmt.Sprintf(open, "0", "/usr/bin/python3.11"), `CWD cwd="/"`, `PATH item=0 name="/etc/shadow" nametype=PARENT`}, nil},
+		{"module loaded", aUnit, []string{`SYSCALL arch=c000003e syscall=313 success=yes exit=0 a0=3 items=0 ppid=1 pid=9 auid=1000 uid=0 comm="x" exe="/opt/x" key="ts-module"`, `KERN_MODULE name="rootkit"`}, []string{"module-load"}},
+		{"module loaded by modprobe", aUnit, []string{`SYSCALL arch=c000003e syscall=313 success=yes exit=0 a0=3 items=0 ppid=1 pid=9 auid=1000 uid=0 comm="modprobe" exe="/usr/bin/kmod" key="ts-module"`, `KERN_MODULE name="vfat"`}, nil},
+		{"kexec", aUnit, []string{`SYSCALL arch=c000003e syscall=320 success=yes exit=0 a0=3 a1=4 items=0 ppid=1 pid=9 auid=1000 uid=0 comm="kexec" exe="/usr/sbin/kexec" key="ts-kexec"`}, []string{"kexec"}},
+		{"TPM", aUnit, []string{fmt.Sprintf(open, "2", "/usr/bin/tpm2"), `CWD cwd="/"`, `PATH item=0 name="/dev/tpmrm0" nametype=NORMAL`}, []string{"tpm-use"}},
+		{"TPM by the agent", aUnit, []string{fmt.Sprintf(open, "2", "/usr/bin/trust-agent"), `CWD cwd="/"`, `PATH item=0 name="/dev/tpmrm0" nametype=NORMAL`}, nil},
+		{"TPM by a pod's trust-agent", aPod, []string{fmt.Sprintf(open, "2", "/usr/bin/trust-agent"), `CWD cwd="/"`, `PATH item=0 name="/dev/tpmrm0" nametype=NORMAL`}, []string{"tpm-use"}},
+		{"physical memory", aUnit, []string{fmt.Sprintf(open, "0", "/opt/x"), `CWD cwd="/"`, `PATH item=0 name="/dev/mem" nametype=NORMAL`}, []string{"physical-memory"}},
+		{"MSR", aUnit, []string{fmt.Sprintf(open, "2", "/opt/x"), `CWD cwd="/"`, `PATH item=0 name="/dev/cpu/0/msr" nametype=NORMAL`}, []string{"mining-msr"}},
+		{"IMA policy", aUnit, []string{fmt.Sprintf(open, "1", "/bin/sh"), `CWD cwd="/"`, `PATH item=0 name="/sys/kernel/security/ima/policy" nametype=NORMAL`}, []string{"ima-tampering"}},
+		{"root over SSH", aUnit, []string{`LOGIN pid=9 uid=0 old-auid=4294967295 auid=0 tty=(none) old-ses=4294967295 ses=5 res=1`,
+			`SYSCALL arch=c000003e syscall=1 success=yes exit=1 a0=3 items=0 ppid=1 pid=9 auid=0 uid=0 ses=5 comm="sshd" exe="/usr/sbin/sshd" key=(null)`}, []string{"ssh-root"}},
+		{"root by cron", aUnit, []string{`LOGIN pid=9 uid=0 old-auid=4294967295 auid=0 tty=(none) old-ses=4294967295 ses=5 res=1`,
+			`SYSCALL arch=c000003e syscall=1 success=yes exit=1 a0=3 items=0 ppid=1 pid=9 auid=0 uid=0 ses=5 comm="cron" exe="/usr/sbin/cron" key=(null)`}, nil},
 		{"audit off", aUnit, []string{`CONFIG_CHANGE op=set audit_enabled=0 old=1 auid=1000 ses=3 res=1`}, []string{"audit-off"}},
 		{"our rules removed", aUnit, []string{`CONFIG_CHANGE op=remove_rule key="ts-exec" list=4 res=1 auid=0 ses=1`}, []string{"audit-rules-removed"}},
 		{"rules of others removed", aUnit, []string{`CONFIG_CHANGE op=remove_rule key="mine" list=4 res=1 auid=0 ses=1`}, nil},
@@ -132,6 +145,18 @@ func TestEvents(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestEveryRuleIsTried: each rule is set off by a deed, or, where that would harm the machine, by an event as kernels write it.
+func TestEveryRuleIsTried(t *testing.T) {
+	byEvent := strings.Fields("module-load kexec tpm-use mining-msr ima-tampering ssh-root physical-memory") // TestEvents
+	inPart := strings.Fields("mining-pool mining-hugepages ssh-refused sudo-refused audit-on")               // of deeds of others, TestFixed
+	for _, r := range shippedSet(t).Rules() {
+		name := r.Doc.Name
+		if !slices.Contains(byEvent, name) && !slices.Contains(inPart, name) && !slices.ContainsFunc(deeds, func(d deed) bool { return d.rule == name }) {
+			t.Errorf("nothing sets off rule %s", name)
+		}
 	}
 }
 

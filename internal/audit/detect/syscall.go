@@ -82,9 +82,9 @@ const (
 )
 
 var (
-	read, write, create, attr, exec = []byte("read"), []byte("write"), []byte("create"), []byte("attr"), []byte("exec")
-	bits                            = map[uint64][]byte{suid: []byte("suid"), sgid: []byte("sgid")}
-	namespaces                      = []struct {
+	read, write, create, attr, execute = []byte("read"), []byte("write"), []byte("create"), []byte("attr"), []byte("exec")
+	bits                               = map[uint64][]byte{suid: []byte("suid"), sgid: []byte("sgid")}
+	namespaces                         = []struct {
 		bit  uint64
 		name []byte
 	}{
@@ -147,7 +147,7 @@ func (c *call) access(dst [][]byte, e *record.Event) [][]byte {
 	case attributes[name]:
 		return append(dst, attr)
 	case name == "execve" || name == "execveat":
-		return append(dst, exec)
+		return append(dst, execute)
 	default:
 		return dst
 	}
