@@ -19,7 +19,7 @@ import (
 // imageCmd is the parent of the commands on container images.
 func (a *App) imageCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Container images as trust classes demand them"}
-	cmd.AddCommand(a.imageEncryptCmd(), a.imageKeyCmd(), a.imageVerifyCmd(), a.imageScanCmd())
+	cmd.AddCommand(a.imageEncryptCmd(), a.imageProviderCmd(), a.imageKeyCmd(), a.imageVerifyCmd(), a.imageScanCmd())
 	return cmd
 }
 

@@ -4,5 +4,6 @@
 //
 // The protocol names no image, no pod and no node: whoever may connect gets what this worker may have. So the socket is its owner's
 // alone, and the kernel says who connects (SO_PEERCRED): only root and who is listed, which means the container runtime. Wrapping is
-// refused: images are encrypted where an operator's certificate is, not on a worker.
+// refused there: images are encrypted where an operator's certificate is, not on a worker. Wrapper does that part, for the clients of ocicrypt
+// that encrypt by themselves.
 package keyprovider

@@ -32,6 +32,8 @@ type Refused interface {
 type Server struct {
 	// Unwrap opens an annotation and returns the private options of the layer.
 	Unwrap func(ctx context.Context, annotation []byte) ([]byte, error)
+	// Wrap, when set instead, answers those that encrypt, with the message of an answer (Wrapper).
+	Wrap func(ctx context.Context, message []byte) ([]byte, error)
 	// Timeout bounds one call: the client has no deadline of its own.
 	Timeout time.Duration
 	// UIDs are users that may ask, beside root.
@@ -105,15 +107,26 @@ func (s *Server) call(ctx context.Context, req any, _ *grpc.UnaryServerInfo, han
 	who, ok := caller(ctx)
 	if !ok || who.Uid != 0 && !slices.Contains(s.UIDs, who.Uid) {
 		s.Log.Warn("a process that is not the container runtime asked for an image key", "uid", who.Uid, "pid", who.Pid)
-		return nil, status.Error(codes.PermissionDenied, "image keys are for the container runtime: its user must be root, or stand in imageProvider.uids")
+		return nil, status.Error(codes.PermissionDenied, s.stranger())
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	return handle(ctx, req)
 }
 
+// stranger is what a process of another user is told.
+func (s *Server) stranger() string {
+	if s.Wrap != nil {
+		return "this key provider encrypts for its own user only"
+	}
+	return "image keys are for the container runtime: its user must be root, or stand in imageProvider.uids"
+}
+
 // UnWrapKey opens the annotation of a layer.
 func (s *Server) UnWrapKey(ctx context.Context, req *pb.KeyProviderKeyWrapProtocolInput) (*pb.KeyProviderKeyWrapProtocolOutput, error) {
+	if s.Unwrap == nil {
+		return nil, status.Error(codes.Unimplemented, "touchstone: this key provider only wraps: images are opened on workers, by trust-agent")
+	}
 	a, err := annotation(req.GetKeyProviderKeyWrapProtocolInput())
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
@@ -129,9 +142,17 @@ func (s *Server) UnWrapKey(ctx context.Context, req *pb.KeyProviderKeyWrapProtoc
 	return &pb.KeyProviderKeyWrapProtocolOutput{KeyProviderKeyWrapProtocolOutput: b}, nil
 }
 
-// WrapKey is refused.
-func (*Server) WrapKey(context.Context, *pb.KeyProviderKeyWrapProtocolInput) (*pb.KeyProviderKeyWrapProtocolOutput, error) {
-	return nil, status.Error(codes.Unimplemented, "workers only unwrap image keys: encrypt images by `touchstone image encrypt`")
+// WrapKey seals the options of a layer; workers refuse it.
+func (s *Server) WrapKey(ctx context.Context, req *pb.KeyProviderKeyWrapProtocolInput) (*pb.KeyProviderKeyWrapProtocolOutput, error) {
+	if s.Wrap == nil {
+		return nil, status.Error(codes.Unimplemented, "workers only unwrap image keys: encrypt images by `touchstone image encrypt`")
+	}
+	b, err := s.Wrap(ctx, req.GetKeyProviderKeyWrapProtocolInput())
+	if err != nil {
+		s.Log.Warn("a layer was not encrypted", "err", err)
+		return nil, status.Error(codes.FailedPrecondition, "touchstone: "+err.Error())
+	}
+	return &pb.KeyProviderKeyWrapProtocolOutput{KeyProviderKeyWrapProtocolOutput: b}, nil
 }
 
 // refuse makes an error into what the runtime shows. A refusal by AIAS and what stands in its way reach the pod's events.
