@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -100,8 +101,8 @@ var deeds = []deed{
 		folder(g.T, g.dir+"/run/secrets/kubernetes.io/serviceaccount")
 		g.run("/bin/cat", g.copyOf("/dev/null", g.dir+"/run/secrets/kubernetes.io/serviceaccount/token"))
 	}},
-	{"ssh-key-read", host, func(g *ground) { g.read("/root/.ssh/id_touchstone") }},
-	{"ssh-authorized-keys", host, func(g *ground) { g.make("/root/.ssh/authorized_keys.touchstone-test") }},
+	{"ssh-key-read", host, func(g *ground) { g.read(filepath.Join(keys, "id_touchstone")) }},
+	{"ssh-authorized-keys", host, func(g *ground) { g.make(filepath.Join(keys, "authorized_keys.touchstone-test")) }},
 	{"persistence-preload", host, func(g *ground) { g.make("/etc/ld.so.preload") }},
 	{"persistence-static-pod", host, func(g *ground) { g.make("/etc/kubernetes/manifests/touchstone-test.yaml") }},
 	{"agent-files", host, func(g *ground) { g.run("/bin/touch", g.copyOf("/dev/null", "/var/lib/trust-agent/touchstone-test")) }},

