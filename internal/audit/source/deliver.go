@@ -21,9 +21,10 @@ func (r *Reader) deliver(ctx context.Context, e *record.Event, from origin, at i
 	}
 	now := time.Now()
 	s, old, reset := r.epoch(e.ID, from)
-	if from == fromLive && e.Partial && r.logOpen && len(r.held) < maxHeld && !s.has(e.ID.Serial) {
+	if from == fromLive && e.Partial && r.logOpen && len(r.held) < maxHeld && r.heldBytes < maxWaiting && !s.has(e.ID.Serial) {
 		h := r.held[e.ID]
 		h.parts = append(h.parts, e.Clone())
+		r.heldBytes += size(e)
 		if h.at.IsZero() {
 			h.at, h.until = now, now.Add(r.cfg.Grace)
 		}
@@ -37,7 +38,7 @@ func (r *Reader) deliver(ctx context.Context, e *record.Event, from origin, at i
 		}
 	}
 	if from == fromLog && len(r.held) > 0 {
-		delete(r.held, e.ID)
+		r.letGo(e.ID)
 	}
 	if e.Partial {
 		if len(r.fragments) >= maxHeld {
@@ -46,6 +47,16 @@ func (r *Reader) deliver(ctx context.Context, e *record.Event, from origin, at i
 		r.fragments[e.ID] = from
 	}
 	r.event(ctx, e.Clone(), now, mark{old: old, reset: reset, serial: e.ID.Serial})
+}
+
+// letGo forgets a held event, and returns its parts.
+func (r *Reader) letGo(id record.ID) heldEvent {
+	h := r.held[id]
+	for _, e := range h.parts {
+		r.heldBytes -= size(e)
+	}
+	delete(r.held, id)
+	return h
 }
 
 // maxHeld bounds what is remembered of partial events.

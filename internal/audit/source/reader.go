@@ -48,6 +48,7 @@ type Reader struct {
 	previous  serials
 	lastOld   record.ID // of previous
 	held      map[record.ID]heldEvent
+	heldBytes int64
 	fragments map[record.ID]origin
 	skip      map[string]bool // records of auditd's that were handed out before the restart
 	caught    time.Time       // when the log was last read to its end
@@ -191,13 +192,13 @@ func sleep(ctx context.Context, d time.Duration) {
 // maxWaiting bounds the bytes of events that wait for Next: one event may have megabytes, as arguments of a program.
 const maxWaiting = 16 << 20
 
-// size is what an item holds, nearly.
-func (it *Item) size() int64 {
-	if it.Event == nil {
+// size is how many bytes an event has, nearly.
+func size(e *record.Event) int64 {
+	if e == nil {
 		return 0
 	}
 	n := 0
-	for _, rec := range it.Event.Records {
+	for _, rec := range e.Records {
 		n += len(rec.Body) + len(rec.Enriched)
 	}
 	return int64(n)
@@ -208,11 +209,11 @@ func (r *Reader) push(ctx context.Context, it Item) {
 	if it.At.IsZero() {
 		it.At = time.Now()
 	}
-	size := it.size()
-	for r.waiting.Load() > 0 && r.waiting.Load()+size > maxWaiting && ctx.Err() == nil {
+	bytes := size(it.Event)
+	for r.waiting.Load() > 0 && r.waiting.Load()+bytes > maxWaiting && ctx.Err() == nil {
 		sleep(ctx, 2*time.Millisecond) // only programs with huge arguments lead here
 	}
-	r.waiting.Add(size)
+	r.waiting.Add(bytes)
 	select {
 	case r.out <- it:
 	case <-ctx.Done():
@@ -224,7 +225,7 @@ func (r *Reader) Next(ctx context.Context) (Item, error) {
 	for {
 		select {
 		case it := <-r.out:
-			r.waiting.Add(-it.size())
+			r.waiting.Add(-size(it.Event))
 			r.note(&it.done)
 			if !it.done.only {
 				return it, nil

@@ -70,7 +70,7 @@ func (r *Reader) tick(ctx context.Context, overruns uint64) uint64 {
 		if now.Before(h.until) {
 			continue
 		}
-		delete(r.held, id)
+		r.letGo(id)
 		s, old, reset := r.epoch(id, fromLive)
 		if !s.add(id.Serial, h.at) {
 			continue
