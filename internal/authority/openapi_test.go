@@ -73,6 +73,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		protocol.ReferenceList{}, protocol.EK{}, protocol.EKList{}, protocol.Act{}, protocol.ActList{}, protocol.KeyInfo{}, protocol.KeyList{}, protocol.KeyRotation{},
 		protocol.ImageKeyRequest{}, protocol.ImageKey{}, protocol.ImageKeyList{}, protocol.ImageKeyChange{}, protocol.ReleaseRequest{}, protocol.Release{},
 		protocol.HeldKeys{}, protocol.LostKeys{}, protocol.LostKey{}, protocol.Class{}, protocol.ClassList{},
+		protocol.ImageReport{}, protocol.ImageFeed{}, protocol.ImageFlaw{}, protocol.ImageResult{}, protocol.ImageResultList{},
 		protocol.DiskPolicy{}, protocol.DiskAct{}, protocol.DiskLast{}, protocol.DiskClient{}, protocol.DiskKey{}, protocol.Disk{}, protocol.DiskList{},
 		protocol.Detection{}, protocol.DetectionList{}, protocol.ClearRequest{}, protocol.EscrowDeposit{}, protocol.EscrowStep{}, protocol.Escrow{}, protocol.EscrowList{},
 	} {

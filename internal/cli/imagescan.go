@@ -17,6 +17,7 @@ import (
 	"touchstone.dev/touchstone/internal/compliance/image"
 	"touchstone.dev/touchstone/internal/compliance/imagescan"
 	"touchstone.dev/touchstone/internal/compliance/verdict"
+	"touchstone.dev/touchstone/internal/operator"
 	"touchstone.dev/touchstone/internal/policy"
 	"touchstone.dev/touchstone/internal/protocol"
 )
@@ -27,14 +28,16 @@ type scanning struct {
 	platform, policy  string
 	tailoring, budget string
 	request           imagescan.Request
+	submit            bool
 }
 
 // scanned is what it says.
 type scanned struct {
-	Image    string   `json:"image"`
-	Digest   string   `json:"digest"`
-	Passed   bool     `json:"passed"`
-	Problems []string `json:"problems,omitempty"`
+	Image     string   `json:"image"`
+	Digest    string   `json:"digest"`
+	Passed    bool     `json:"passed"`
+	Problems  []string `json:"problems,omitempty"`
+	Submitted bool     `json:"submitted,omitempty"`
 	*imagescan.Outcome
 }
 
@@ -48,6 +51,7 @@ vulnerabilities in Debian's form (oval-definitions-bookworm.xml) is held against
 
 IMAGE is an image in a registry, oci:FOLDER[:TAG] or docker-archive:FILE[:NAME:TAG]. Exit code 0: it passes; 1: it does not; 2: it could not be scanned,
 which is no pass. What passes: no rule may fail and no vulnerability be there, unless --policy (its runtime.compliance) or --max-flaws says otherwise.
+With --submit the result goes to AIAS, passed or not; trust classes that ask for a scan of images are held against it.
 
 Logins for registries come from the file of a container client ($DOCKER_CONFIG/config.json or ~/.docker/config.json); credential helpers are not run.`,
 		Example: `  touchstone image scan registry.example/team/app:1.4 --content ssg-debian12-ds.xml --profile xccdf_org.ssgproject.content_profile_standard
@@ -81,6 +85,7 @@ Logins for registries come from the file of a container client ($DOCKER_CONFIG/c
 	f.StringVar(&q.request.ARF, "arf", "", "write oscap's ARF to `FILE`")
 	f.StringVar(&q.request.HTML, "html", "", "write oscap's report to `FILE`")
 	f.StringVar(&q.platform, "platform", "linux/"+runtime.GOARCH, "`PLATFORM` of an image for several")
+	f.BoolVar(&q.submit, "submit", false, "send the result to AIAS (needs an operator bundle)")
 	f.BoolVar(&q.plainHTTP, "plain-http", false, "ask the registry without TLS")
 	f.StringVar(&q.ca, "ca", "", "`FILE` with root certificates of the registry, beside those of the system")
 	f.StringVar(&q.auth, "auth", "", "`FILE` with logins for the registry (default: that of the container client)")
@@ -117,6 +122,16 @@ func (a *App) scanImage(cmd *cobra.Command, q *scanning, place string) (*scanned
 	}
 	done := &scanned{Image: place, Digest: img.ID(), Outcome: out, Problems: imagescan.Judge(out.Scan, rules, out.Report.Feed, budget, a.Now())}
 	done.Passed = len(done.Problems) == 0
+	if q.submit {
+		err := a.ask(cmd, func(ctx context.Context, c *operator.Client) error {
+			_, err := c.SubmitImage(ctx, done.Digest, &out.Report)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("the result did not reach AIAS: %w", err)
+		}
+		done.Submitted = true
+	}
 	return done, nil
 }
 
@@ -195,6 +210,9 @@ func (a *App) drawScanned(w io.Writer, s *scanned) {
 		for _, x := range f.Flaws[:min(len(f.Flaws), maxShown)] {
 			field(x.ID, fmt.Sprintf("%s: %s %s is installed, %s has it mended", x.Severity, x.Package, x.Installed, x.Fixed))
 		}
+	}
+	if s.Submitted {
+		field("submitted", "AIAS has the result")
 	}
 	for _, n := range s.Notes {
 		field("note", n)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -67,7 +68,7 @@ func debian(t *testing.T, packages ...string) v1.Image {
 // places writes an image to where images are: a registry, a layout, an archive.
 func places(t *testing.T, img v1.Image) []string {
 	t.Helper()
-	server := httptest.NewServer(registry.New())
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
 	ref := strings.TrimPrefix(server.URL, "http://") + "/team/app:1"
 	tag, err := name.NewTag(ref, name.Insecure)
@@ -111,11 +112,12 @@ func TestImageScan(t *testing.T) {
 		t.Fatal(err)
 	}
 	content := []string{"--content", smallContent, "--profile", smallProfile, "--policy", policy}
-	digest, err := debian(t, "base-files", "apparmor").Digest()
+	clean := debian(t, "base-files", "apparmor")
+	digest, err := clean.Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, place := range places(t, debian(t, "base-files", "apparmor")) {
+	for i, place := range places(t, clean) {
 		code, got, said := scanFor(t, append(content, place)...)
 		if code != ExitOK || got["passed"] != true {
 			t.Errorf("%s: got %d, %v %s, want 0", place, code, got["problems"], said)

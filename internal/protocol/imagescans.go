@@ -9,7 +9,7 @@ import (
 // Paths of scans of images. {digest} is that of a manifest or of a configuration, "sha256:" and 64 hexadecimal digits.
 const (
 	PathImages = "/v1/images"          // GET -> ImageResultList; relying parties, too
-	PathImage  = "/v1/images/{digest}" // GET -> ImageResult, relying parties, too; PUT ImageReport -> ImageResult
+	PathImage  = "/v1/images/{digest}" // GET -> ImageResultList: one for each profile; relying parties, too. PUT ImageReport -> ImageResult
 )
 
 // Limits of an ImageReport beside that on the request.
@@ -60,11 +60,11 @@ type ImageResult struct {
 	At       time.Time     `json:"at"`
 	Received time.Time     `json:"received,omitzero"`
 	By       string        `json:"by"` // who sent it
-	// Statement is an ImageStatement, signed by AIAS (JWT).
+	// Statement is a result.Image, signed by AIAS (JWT); in answers for one digest only.
 	Statement string `json:"statement,omitempty"`
 }
 
-// ImageResultList answers PathImages, newest first, without rules and flaws one by one.
+// ImageResultList answers PathImages, newest first, without rules and flaws one by one, and PathImage with them.
 type ImageResultList struct {
 	Images []ImageResult `json:"images"`
 }

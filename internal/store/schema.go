@@ -211,6 +211,18 @@ var migrations = []string{
 		seen INTEGER NOT NULL,
 		boot TEXT NOT NULL
 	) STRICT;`,
+
+	// The newest scan of each image by each profile.
+	`CREATE TABLE image_scans (
+		config TEXT NOT NULL,
+		manifest TEXT NOT NULL,
+		profile TEXT NOT NULL,
+		at INTEGER NOT NULL,
+		record BLOB NOT NULL,
+		PRIMARY KEY (config, manifest, profile)
+	) STRICT, WITHOUT ROWID;
+	CREATE INDEX image_scans_manifest ON image_scans (manifest);
+	CREATE INDEX image_scans_at ON image_scans (at);`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

@@ -217,6 +217,8 @@ type Store interface {
 	Class(ctx context.Context, name string) (*Class, error)
 	PutClass(ctx context.Context, c Class, act Act) error
 	DeleteClass(ctx context.Context, name string, act Act) error
+	ImageScans(ctx context.Context, digest string, limit int) ([]ImageScan, error)
+	PutImageScan(ctx context.Context, i ImageScan, most int, act Act) error // ErrUsed when there is a newer one
 	DiskKeys(ctx context.Context) ([]DiskKey, error)
 	DiskNodes(ctx context.Context) (map[string][]byte, error)
 	DiskUses(ctx context.Context) ([]DiskUse, error)
