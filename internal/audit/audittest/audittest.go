@@ -53,9 +53,12 @@ func Start(tb testing.TB, o Options) *Auditd {
 	a := &Auditd{tb: tb, Dir: tb.TempDir()}
 	a.Log = filepath.Join(a.Dir, "audit.log")
 	a.configure(o)
+	before := a.Ctl("-s")
 	a.Ctl("-D")
 	tb.Cleanup(func() {
 		a.Ctl("-D")
+		a.Ctl("-b", value(before, "backlog_limit"))
+		a.Ctl("--backlog_wait_time", value(before, "backlog_wait_time"))
 		a.Ctl("-e", "0")
 	})
 	if !o.NoAuditd {
@@ -72,6 +75,16 @@ func def(v, otherwise int) int {
 		return otherwise
 	}
 	return v
+}
+
+// value returns a value of auditctl -s.
+func value(status, name string) string {
+	for line := range strings.Lines(status) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] == name {
+			return f[1]
+		}
+	}
+	return "64"
 }
 
 // lock waits for the machine's audit subsystem.
