@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,7 @@ type world struct {
 	cri      *runtimeCRI
 	version  runtimeconf.Version // of containerd
 	pods     []string            // sandboxes that were made
+	tpmTime  atomic.Int64        // that the agent waited for its TPM
 }
 
 const node = "worker-1"
@@ -176,7 +178,10 @@ func (w *world) runAgent() {
 	if os.Getenv("IMAGES_LOG") != "" {
 		log = slog.Default()
 	}
-	a, err := agent.New(w.cfg, agent.HostAt(w.worker.Root), func() (agent.TPM, error) { return agent.OpenTPM(w.cfg.TPM) }, log)
+	a, err := agent.New(w.cfg, agent.HostAt(w.worker.Root), func() (agent.TPM, error) {
+		t, err := agent.OpenTPM(w.cfg.TPM)
+		return timedTPM{t, &w.tpmTime}, err
+	}, log)
 	must(w.t, err)
 	a.Observe = func(r agent.Report) { w.reports <- r }
 	ctx, cancel := context.WithCancel(context.Background())
