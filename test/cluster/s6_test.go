@@ -81,7 +81,7 @@ func TestS6(t *testing.T) {
 			return err
 		}))
 		s.logf("S6 %s fell: its pods and the image that it had decrypted are gone after %.2f s", w2.Name, time.Since(began).Seconds())
-		// Until the kubelet has removed the ended containers the runtime keeps the layers, and asks for no key (docs/images.md, "What remains").
+		// Until its ended containers are gone the runtime keeps the layers, and asks for no key: the agent removes them (docs/images.md, "When trust is lost").
 		must(t, until(ctx, "the decrypted layers are gone", podTime, nil, func(ctx context.Context) error {
 			list, err := w2.Run(ctx, "ctr", "-n", "k8s.io", "snapshots", "ls")
 			if err == nil && strings.Contains(string(list), s.layers) {
