@@ -24,6 +24,9 @@ type Link interface {
 	// ReleaseKey asks for the key of an image, encrypted to the TPM; LostKeys which of some the worker would not get any more.
 	ReleaseKey(ctx context.Context, req *protocol.ReleaseRequest) (*protocol.Release, error)
 	LostKeys(ctx context.Context, held []string) ([]protocol.LostKey, error)
+	// AuditAt asks up to where AIAS has the audit chain; SendAudit sends a batch of it. lost: what came before the batch is lost here.
+	AuditAt(ctx context.Context) (*protocol.AuditAck, error)
+	SendAudit(ctx context.Context, batch []byte, lost bool) (*protocol.AuditAck, error)
 	Close()
 }
 
@@ -41,6 +44,7 @@ type Agent struct {
 	watch     *watcher
 	tag       *nvTag
 	images    *imageKeys // nil: no key provider is configured
+	audit     *auditing  // nil: auditing is not configured
 	changed   time.Time  // start of the last attestation for a change
 	wait      backoff
 	anew      *forgotten // why the next session enrols though there is an enrolment
@@ -71,7 +75,7 @@ func New(cfg Config, host Host, open func() (TPM, error), log *slog.Logger) (*Ag
 	a.enrolWith = func(ctx context.Context, t TPM, token string, before *Identity) (*Identity, *protocol.Challenge, error) {
 		return enrolOnce(ctx, &a.cfg, t, token, before, a.now())
 	}
-	return a, a.openImageKeys()
+	return a, errors.Join(a.openImageKeys(), a.openAudit())
 }
 
 // Ask makes a running agent attest at once.
@@ -88,6 +92,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	go a.watch.run(ctx)
 	if a.images != nil {
 		go a.serveImageKeys(ctx)
+	}
+	if a.audit != nil {
+		var reading sync.WaitGroup
+		defer reading.Wait() // the spool is closed in order
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		reading.Go(func() { a.audit.run(ctx) })
 	}
 	notify("READY=1")
 	for {
@@ -150,12 +161,19 @@ func (a *Agent) session(ctx context.Context) error {
 	if a.images != nil {
 		defer a.images.leave()
 	}
+	if a.audit != nil {
+		s.statement = a.audit.statement
+		defer a.audit.sender.leave()
+	}
 	for why := TriggerStart; why != ""; {
 		if id, err = a.keepFresh(ctx, s, id); err != nil {
 			a.log.Warn("the client certificate could not be renewed", "error", err)
 		}
 		if a.images != nil {
 			a.images.enter(id.Node, t, s.link)
+		}
+		if a.audit != nil {
+			a.audit.sender.enter(s.link)
 		}
 		var r Report
 		if err := guard(ctx, a.limit(), func() error { r = s.attest(ctx, why); return nil }); err != nil {

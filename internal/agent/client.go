@@ -132,6 +132,22 @@ func (c *Client) LostKeys(ctx context.Context, held []string) ([]protocol.LostKe
 	return out.Lost, err
 }
 
+// AuditAt asks up to where AIAS has the audit chain of this worker.
+func (c *Client) AuditAt(ctx context.Context) (*protocol.AuditAck, error) {
+	out := &protocol.AuditAck{}
+	return out, c.json(ctx, http.MethodGet, protocol.PathAudit, nil, out)
+}
+
+// SendAudit sends a batch of the audit chain.
+func (c *Client) SendAudit(ctx context.Context, batch []byte, lost bool) (*protocol.AuditAck, error) {
+	path := protocol.PathAudit
+	if lost {
+		path += "?lost=1"
+	}
+	out := &protocol.AuditAck{}
+	return out, c.do(ctx, http.MethodPost, path, protocol.MediaTypeAudit, batch, out)
+}
+
 func (c *Client) json(ctx context.Context, method, path string, in, out any) error {
 	if in == nil {
 		return c.do(ctx, method, path, "", nil, out)

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"touchstone.dev/touchstone/internal/assettag"
+	"touchstone.dev/touchstone/internal/audit/source"
 )
 
 // Config is the configuration of the agent. The zero value is not usable; start from Defaults.
@@ -41,6 +42,8 @@ type Config struct {
 	Kubelet KubeletConfig `json:"kubelet"`
 	// ImageProvider says how the container runtime gets the keys of encrypted images.
 	ImageProvider ImageProviderConfig `json:"imageProvider"`
+	// Audit says how the kernel's audit events get to AIAS.
+	Audit AuditConfig `json:"audit"`
 	// AssetTags are what the operator says about this machine; they travel as a claimed fact.
 	AssetTags map[string]string `json:"assetTags"`
 	// Watch says how the agent notices changes.
@@ -105,6 +108,7 @@ func Defaults() Config {
 		AssetTags:     map[string]string{},
 		NVTag:         NVTagConfig{Index: assettag.DefaultIndex},
 		ImageProvider: ImageProviderConfig{UIDs: []uint32{}, Timeout: Duration(30 * time.Second)},
+		Audit:         AuditConfig{Log: source.DefaultLog, SpoolBytes: 512 << 20, Rules: true},
 		Watch: WatchConfig{
 			Interval: Duration(250 * time.Millisecond),
 			Debounce: Duration(50 * time.Millisecond),
@@ -167,6 +171,7 @@ func (c *Config) Validate() error {
 	add(c.StateDir == "", "stateDir is not set")
 	add(c.TPM == "", "tpm is not set: use /dev/tpmrm0, or unix:PATH for a software TPM")
 	add(c.HostRoot == "", "hostRoot is not set: use /")
+	c.Audit.validate(add)
 	add(len(c.AssetTags) > maxTags, "assetTags: %d are more than %d", len(c.AssetTags), maxTags)
 	add(c.NVTag.Index < assettag.FirstIndex || c.NVTag.Index > assettag.LastIndex, "nvTag.index %#08x: use one of the owner, %#08x to %#08x",
 		c.NVTag.Index, assettag.FirstIndex, assettag.LastIndex)

@@ -273,6 +273,14 @@ func (l *fakeLink) ReleaseKey(_ context.Context, r *protocol.ReleaseRequest) (*p
 	return l.release(r)
 }
 
+func (l *fakeLink) AuditAt(context.Context) (*protocol.AuditAck, error) {
+	return &protocol.AuditAck{}, nil
+}
+
+func (l *fakeLink) SendAudit(context.Context, []byte, bool) (*protocol.AuditAck, error) {
+	return &protocol.AuditAck{}, nil
+}
+
 func (l *fakeLink) LostKeys(_ context.Context, held []string) ([]protocol.LostKey, error) {
 	return l.lost(held), nil
 }

@@ -128,7 +128,7 @@ func New(ctx context.Context, cfg Config, d Dependencies) (*Authority, error) {
 	if err := a.loadRules(); err != nil {
 		return nil, err
 	}
-	if a.audit, err = a.openAudit(); err != nil {
+	if a.audit, err = a.openAudit(); err != nil { //nolint:contextcheck // what is accepted is looked at whatever becomes of a request
 		return nil, err
 	}
 	policy, err := a.policySource(ctx)
