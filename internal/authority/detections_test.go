@@ -175,6 +175,7 @@ func TestDetectionEnds(t *testing.T) {
 // TestDetectionsAreBounded: a storm of different misuse is kept in bounds, and told.
 func TestDetectionsAreBounded(t *testing.T) {
 	m := newWatched(t)
+	m.stop() // the loop tells losses, too
 	for i := range 3000 {
 		if i%100 == 0 {
 			m.w.clock.Advance(time.Minute) // a new budget
@@ -185,6 +186,18 @@ func TestDetectionsAreBounded(t *testing.T) {
 	if len(got) > maxDetections+1 || len(got) < maxDetections {
 		t.Errorf("got %d detections, want about %d", len(got), maxDetections)
 	}
+	w := m.w.Authority.node(m.name).watch
+	w.mu.Lock()
+	if g, over, unread := w.losses(); over == 0 || g+unread > 0 {
+		t.Errorf("losses: got %d groups, %d over budget, %d unreadable; want only some over budget", g, over, unread)
+	}
+	w.mu.Unlock()
+	m.feed(chain.KindEvent, []byte("type=SYSCALL msg=audit(broken"), chain.Context{})
+	w.mu.Lock()
+	if _, _, unread := w.losses(); unread != 1 {
+		t.Errorf("losses: got %d unreadable events, want 1", unread)
+	}
+	w.mu.Unlock()
 	var all uint64
 	more := false
 	for _, d := range got {

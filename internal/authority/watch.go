@@ -40,6 +40,7 @@ type watch struct {
 	dirty  map[string]bool // counts that the store does not have yet
 	gone   []string        // detections that the store still has
 	unread uint64          // events that are none
+	told   [3]uint64       // losses that were told
 }
 
 func newWatch() *watch { return &watch{kept: map[string]*detection{}, dirty: map[string]bool{}} }
@@ -207,6 +208,20 @@ func (d *detection) ends() time.Time {
 		return time.Time{}
 	}
 	return d.Seen.Add(d.Lifetime)
+}
+
+// losses returns what was lost since the last call: groups of correlations that had to go, matches over a budget, events that cannot be read.
+func (w *watch) losses() (groups, matches, unread uint64) {
+	if w.node == nil {
+		return 0, 0, 0
+	}
+	g, m := w.node.Lost()
+	was := w.told
+	w.told = [3]uint64{g, m, w.unread}
+	if g < was[0] || m < was[1] { // other rules came, and with them a new count
+		was[0], was[1] = 0, 0
+	}
+	return g - was[0], m - was[1], w.unread - was[2]
 }
 
 // over drops the detections whose time is over.
