@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,8 @@ const (
 	maxWaiting = 4 * maxQueue
 	// keepJournal is the size up to which it is not worth emptying.
 	keepJournal = 1 << 20
+
+	lockTime = 2 * time.Second
 
 	frameHead = 4 + 8 + sha256.Size // length of the body, base, MAC
 	maxFrame  = maxBatch * (maxEntry + 4)
@@ -53,7 +56,10 @@ func openJournal(dir, secret string, size uint64) (j *journal, entries [][]byte,
 	if j.f, err = os.OpenFile(filepath.Join(dir, journalFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, nil, fmt.Errorf("open the journal of the ledger: %w", err)
 	}
-	data, err := os.ReadFile(j.f.Name())
+	var data []byte
+	if err = lock(j.f); err == nil {
+		data, err = os.ReadFile(j.f.Name())
+	}
 	if err == nil {
 		entries = j.read(data)
 		if j.base > size {
@@ -67,6 +73,19 @@ func openJournal(dir, secret string, size uint64) (j *journal, entries [][]byte,
 		return nil, nil, errors.Join(fmt.Errorf("open the journal of the ledger: %w", err), j.f.Close())
 	}
 	return j, entries, nil
+}
+
+// lock takes the ledger for this process, as two would write over each other. One that is ending has a moment to let go.
+func lock(f *os.File) error {
+	for deadline := time.Now().Add(lockTime); ; time.Sleep(lockTime / 100) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return fmt.Errorf("it is in use (%w): does another aias run on this data folder?", err)
+		}
+	}
 }
 
 // syncFolder makes the name of a new file last.

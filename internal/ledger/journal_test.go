@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,6 +142,19 @@ func TestJournalOfAnotherTime(t *testing.T) {
 	if _, err := Open(context.Background(), dir, k.secret, k.public); !errors.Is(err, ErrTampered) {
 		t.Errorf("Open() of a tree that is shorter than its journal says: got %v, want %v", err, ErrTampered)
 	}
+}
+
+// TestOneAtATime: a ledger that is open is not opened once more, and is again when it was closed.
+func TestOneAtATime(t *testing.T) {
+	dir, k := filled(t, 1)
+	l := open(t, dir, k)
+	if _, err := Open(context.Background(), dir, k.secret, k.public); err == nil || !strings.Contains(err.Error(), "another aias") {
+		t.Errorf("Open() of a ledger that is open: got %v, want who may have it", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, k)
 }
 
 // TestTreeIsAway: what the tree does not take at first is there in the end, and Append does not wait for that.

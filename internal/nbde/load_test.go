@@ -1,14 +1,14 @@
 package nbde
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,7 +68,11 @@ func newRack(t testing.TB, nodes int) *rack {
 
 // post sends a recovery over a connection of its own and reads the whole answer. It hangs up then: tangd would wait for another request.
 func post(address, path string, body []byte) error {
-	c, err := (&net.Dialer{Timeout: 20 * time.Second}).Dial("tcp", address)
+	to, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return err
+	}
+	c, err := net.DialTCP("tcp", nil, to) // a Dialer costs half as much again, and what the clients cost is in what is measured
 	if err != nil {
 		return err
 	}
@@ -77,16 +81,30 @@ func post(address, path string, body []byte) error {
 	if _, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: tang\r\nConnection: close\r\nContent-Type: application/jwk+json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body); err != nil {
 		return err
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err == nil && (resp.StatusCode != http.StatusOK || !strings.Contains(string(b), `"y":`)) {
-		err = fmt.Errorf("answered %s %q", resp.Status, b)
+	b, err := readAnswer(c)
+	if err == nil && (!bytes.HasPrefix(b, []byte("HTTP/1.1 200 ")) || !bytes.Contains(b, []byte(`"y":`))) {
+		err = fmt.Errorf("answered %q", b)
 	}
 	return err
+}
+
+// readAnswer reads the head and as much as it says that the body has.
+func readAnswer(c net.Conn) ([]byte, error) {
+	b := make([]byte, 0, 1024)
+	for {
+		n, err := c.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if head, body, ok := bytes.Cut(b, []byte("\r\n\r\n")); ok {
+			_, length, _ := bytes.Cut(head, []byte("Content-Length: "))
+			length, _, _ = bytes.Cut(length, []byte("\r"))
+			if want, e := strconv.Atoi(string(length)); e == nil && len(body) >= want {
+				return b, nil
+			}
+		}
+		if err != nil || len(b) == cap(b) {
+			return b, fmt.Errorf("the answer ends after %q: %w", b, err)
+		}
+	}
 }
 
 // powerCut has all nodes ask at the same moment, and returns how long it took until all had their answers, and how many got none.
