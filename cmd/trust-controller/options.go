@@ -19,6 +19,7 @@ import (
 	"touchstone.dev/touchstone/internal/admission"
 	"touchstone.dev/touchstone/internal/admission/webhook"
 	"touchstone.dev/touchstone/internal/cluster"
+	"touchstone.dev/touchstone/internal/cluster/imagescans"
 	"touchstone.dev/touchstone/internal/operator"
 )
 
@@ -104,6 +105,7 @@ func (o *options) run(ctx context.Context) error {
 		}
 		err = webhook.Setup(ctx, m, webhook.Options{
 			Admission: admission.Options{Namespace: c.Namespace, Schedulers: o.schedulers}, Listen: o.webhook, Images: checker, PullSecrets: o.registry.pullSecrets, Log: log,
+			Compliance: imagescans.New(client, time.Now),
 		})
 		if err != nil {
 			return err

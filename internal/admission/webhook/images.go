@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,6 +16,8 @@ import (
 	"touchstone.dev/touchstone/api/v1alpha1"
 	"touchstone.dev/touchstone/internal/admission/images"
 	"touchstone.dev/touchstone/internal/admission/signature"
+	"touchstone.dev/touchstone/internal/cluster/imagescans"
+	"touchstone.dev/touchstone/internal/result"
 )
 
 // Images decides on images of pods, as an images.Checker does.
@@ -25,8 +28,8 @@ type Images interface {
 
 // Compliance knows scans of images.
 type Compliance interface {
-	// Passed returns when an image last passed a scan by a profile; the zero time when it never did.
-	Passed(ctx context.Context, image, profile string) (time.Time, error)
+	// Newest returns what AIAS says of the newest scan of an image by a profile; nil when there is none.
+	Newest(ctx context.Context, digest, profile string) (*result.Image, error)
 }
 
 // Bounds of the questions to registries for one pod.
@@ -140,18 +143,26 @@ func keyringOf(s *corev1.Secret) (images.Keyring, error) {
 	return nil, errors.New("it is no Secret for images")
 }
 
+// compliant returns nil when the newest scan of an image passed, and is young enough.
 func (p *pods) compliant(ctx context.Context, want *v1alpha1.ComplianceRequirement, image string) error {
 	if p.compliance == nil {
-		return fmt.Errorf("a scan by profile %s is wanted, and this version of Touchstone has no source of scans: remove images.compliance from the class", want.Profile)
+		return fmt.Errorf("a scan by profile %s is wanted, which this controller cannot ask for", want.Profile)
 	}
-	passed, err := p.compliance.Passed(ctx, image, want.Profile)
+	name, digest, ok := strings.Cut(image, "@")
+	if !ok || !strings.HasPrefix(digest, "sha256:") {
+		return errors.New("it must be named by its digest (name@sha256:...): a tag can mean another image by the time it is pulled")
+	}
+	scan := fmt.Sprintf("touchstone image scan %s@%s --profile %s --content FILE --submit", name, digest, want.Profile)
+	said, err := p.compliance.Newest(ctx, digest, want.Profile)
 	switch {
 	case err != nil:
-		return fmt.Errorf("scans by profile %s cannot be read: %w", want.Profile, err)
-	case passed.IsZero():
-		return fmt.Errorf("it has not passed a scan by profile %s", want.Profile)
-	case time.Since(passed) > want.MaxAge.Duration:
-		return fmt.Errorf("its last passed scan by profile %s is older than %s", want.Profile, want.MaxAge.Duration)
+		return fmt.Errorf("AIAS cannot be asked for its scans: %w", err)
+	case said == nil:
+		return fmt.Errorf("AIAS has no scan of this digest by profile %s (of an image for several platforms, name the digest of one): %s", want.Profile, scan)
+	case imagescans.Problem(said) != "":
+		return fmt.Errorf("its scan by profile %s of %s did not pass: %s; mend the image, or scan it again: %s", want.Profile, said.Scanned.UTC().Format(time.RFC3339), imagescans.Problem(said), scan)
+	case time.Since(said.Scanned) > want.MaxAge.Duration:
+		return fmt.Errorf("its scan by profile %s is of %s, older than %s: %s", want.Profile, said.Scanned.UTC().Format(time.RFC3339), want.MaxAge.Duration, scan)
 	}
 	return nil
 }
