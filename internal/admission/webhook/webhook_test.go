@@ -191,7 +191,7 @@ func TestWebhook(t *testing.T) {
 			s.Images.Compliance = &v1alpha1.ComplianceRequirement{Profile: "cis", MaxAge: metav1.Duration{Duration: time.Hour}}
 		})
 		w.eventually("scan", func() error {
-			return refusedWith(w.Create(ctx, pod("pay", "scanned")), "this version of Touchstone has no source of scans")
+			return refusedWith(w.Create(ctx, pod("pay", "scanned")), "which this controller cannot ask for")
 		})
 	})
 
