@@ -204,6 +204,10 @@ func TestImages(t *testing.T) {
 	if !w.cri.has(w.registry + "/pause:1") {
 		t.Error("an image that was never encrypted is gone, too")
 	}
+
+	// AIAS is away: what the worker showed before is worth nothing, and the wait ends with the reason.
+	w.stopAIAS()
+	wants(t, "without AIAS", w.cri.pull(app), "trust-agent: ", "reach AIAS: ")
 }
 
 // prepare has containerd decrypt images: as it comes it does not, a check says why, and what was installed helps.

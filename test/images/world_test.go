@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,6 +44,7 @@ type world struct {
 	reports  chan agent.Report
 	ask      func()
 	stop     func()
+	stopAIAS func()
 	cri      *runtimeCRI
 	version  runtimeconf.Version // of containerd
 	pods     []string            // sandboxes that were made
@@ -150,7 +152,8 @@ func (w *world) startAIAS() {
 	must(t, err)
 	done := make(chan error, 1)
 	go func() { done <- a.Serve(ctx, l) }()
-	t.Cleanup(func() { cancel(); <-done; _ = db.Close() })
+	w.stopAIAS = sync.OnceFunc(func() { cancel(); <-done; _ = db.Close() })
+	t.Cleanup(w.stopAIAS)
 	w.bundle = filepath.Join(data, authority.OperatorFile)
 	w.aias, err = operator.Open(w.bundle)
 	must(t, err)
