@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -255,8 +256,23 @@ func (k *transitKey) Wrap(ctx context.Context, plain, aad []byte) ([]byte, error
 	return []byte(out.Cipher), nil
 }
 
+var transitVersion = regexp.MustCompile(`^vault:v[1-9][0-9]{0,8}$`)
+
+// wellFormed reports whether b is what the engine writes, of which there is one form: it also reads others (version 0, loose base64).
+func wellFormed(b []byte) bool {
+	at := bytes.LastIndexByte(b, ':')
+	if at < 0 || !transitVersion.Match(b[:at]) {
+		return false
+	}
+	data, err := base64.StdEncoding.DecodeString(string(b[at+1:]))
+	return err == nil && base64.StdEncoding.EncodeToString(data) == string(b[at+1:])
+}
+
 // Unwrap decrypts in the server.
 func (k *transitKey) Unwrap(ctx context.Context, wrapped, aad []byte) ([]byte, error) {
+	if !wellFormed(wrapped) {
+		return nil, ErrSealed
+	}
 	in := transitText{Cipher: string(wrapped), AAD: base64.StdEncoding.EncodeToString(aad)}
 	var out transitText
 	err := k.source.call(ctx, http.MethodPost, "decrypt/"+k.name, in, &out)

@@ -124,6 +124,9 @@ func (v *vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (v *vault) decrypt(w http.ResponseWriter, k *vaultKey, text string, aad []byte) {
+	if strings.HasPrefix(text, "vault:v0:") { // of the first version of the engine, which counted from 0
+		text = strings.Replace(text, "v0", "v1", 1)
+	}
 	b, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(text, "vault:v1:"))
 	if !strings.HasPrefix(text, "vault:v1:") || err != nil || len(b) < k.aead.NonceSize() {
 		v.fail(w, http.StatusBadRequest, "invalid ciphertext: no prefix")
@@ -244,7 +247,7 @@ func TestTransitRefuses(t *testing.T) {
 		if b, err := k.Wrap(ctx, []byte("x"), nil); err == nil {
 			t.Errorf("%s: Wrap(): got %q, want an error", name, b)
 		}
-		if b, err := k.Unwrap(ctx, []byte("x"), nil); err == nil {
+		if b, err := k.Unwrap(ctx, []byte("vault:v1:AAAA"), nil); err == nil {
 			t.Errorf("%s: Unwrap(): got %q, want an error", name, b)
 		}
 		other.Close()
