@@ -9,8 +9,38 @@ import (
 	"strings"
 )
 
-// debianPackages make an initramfs that opens encrypted disks by clevis.
-var debianPackages = []string{"initramfs-tools", "busybox", "cryptsetup-initramfs", "clevis-initramfs", "zstd"}
+// initramfs is a tool that makes an initramfs which opens encrypted disks by clevis.
+type initramfs struct {
+	packages []string          // of Debian
+	files    map[string]string // that tell it what to make, below the root folder
+	mounts   string            // what it needs to be mounted, for a shell whose $0 is the root folder
+	command  string            // for a shell in the root folder, given the kernel's release
+	open     string            // words of the command line by which the disk with a LUKS UUID becomes /dev/mapper/root
+}
+
+var (
+	initramfsTools = &initramfs{
+		packages: []string{"initramfs-tools", "busybox", "cryptsetup-initramfs", "clevis-initramfs", "zstd"},
+		files: map[string]string{
+			"etc/initramfs-tools/conf.d/vm": "MODULES=list\n",
+			"etc/initramfs-tools/modules":   strings.Join(debianModules, "\n") + "\n",
+			"etc/crypttab":                  "root /dev/disk/by-id/virtio-root none luks,initramfs\n",
+			"etc/fstab":                     "/dev/mapper/root / ext4 defaults 0 1\n",
+		},
+		// It looks for the disks of this host in /proc, which the folder has not, and says so.
+		command: "mkinitramfs -o /tmp/initrd.img %s",
+	}
+	// dracut has systemd in the initramfs, which clevis-dracut asks for.
+	dracut = &initramfs{
+		packages: []string{"dracut", "dracut-network", "clevis-dracut", "cryptsetup", "systemd", "systemd-sysv", "udev", "zstd", "isc-dhcp-client", "iproute2", "curl", "dmsetup", "kbd", "procps"},
+		files: map[string]string{"etc/dracut.conf.d/vm.conf": "hostonly=no\ncompress=zstd\nadd_dracutmodules+=\" network-legacy crypt clevis clevis-pin-tang \"\n" +
+			"omit_dracutmodules+=\" ifcfg dbus systemd-networkd plymouth nfs iscsi lvm multipath dmraid mdraid btrfs \"\n" +
+			"drivers+=\" " + strings.Join(debianModules, " ") + " \"\n"},
+		mounts:  "mount -t proc proc $0/proc && mount --bind /dev $0/dev && ",
+		command: "dracut --force --kver %s /tmp/initrd.img",
+		open:    "rd.luks.name=%s=root ",
+	}
+)
 
 // debianModules are what such an initramfs needs in a machine of ours.
 var debianModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "dm_mod", "dm_crypt", "aesni_intel", "xts", "algif_skcipher", "ext4"}
@@ -19,7 +49,7 @@ var debianModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "dm_mod",
 var diskTools = []string{"debootstrap", "cryptsetup-bin", "clevis-luks", "e2fsprogs", "curl"}
 
 // debianRoot returns a folder with a small Debian system that has the kernel's modules. It takes minutes to make, and is kept.
-func (l *Lab) debianRoot(ctx context.Context, k *Kernel) (string, error) {
+func (l *Lab) debianRoot(ctx context.Context, k *Kernel, m *initramfs) (string, error) {
 	if os.Getuid() != 0 {
 		return "", errors.New("a Debian system is made by debootstrap and chroot: run as root")
 	}
@@ -32,11 +62,11 @@ func (l *Lab) debianRoot(ctx context.Context, k *Kernel) (string, error) {
 	}
 	_, suite, _ := strings.Cut(string(release), "VERSION_CODENAME=")
 	suite, _, _ = strings.Cut(suite, "\n")
-	key := digest([]byte("debian 1"), []byte(suite), []byte(strings.Join(debianPackages, " ")), []byte(k.Package))
+	key := digest([]byte("debian 1"), []byte(suite), []byte(strings.Join(m.packages, " ")), []byte(k.Package))
 	dir, err := l.cached(ctx, "debian", key, func(ctx context.Context, dir string) error {
 		root := filepath.Join(dir, "root")
 		l.log("making a Debian system: this takes minutes")
-		if err := l.run(ctx, dir, "debootstrap", "--variant=minbase", "--include="+strings.Join(debianPackages, ","), suite, root); err != nil {
+		if err := l.run(ctx, dir, "debootstrap", "--variant=minbase", "--include="+strings.Join(m.packages, ","), suite, root); err != nil {
 			return err
 		}
 		if err := os.MkdirAll(filepath.Join(root, "lib", "modules"), 0o755); err != nil {
@@ -51,19 +81,13 @@ func (l *Lab) debianRoot(ctx context.Context, k *Kernel) (string, error) {
 
 // debianInitrd makes an initrd with Debian's own tools in a system whose root folder is root, for a root file system in the encrypted disk that the
 // machine has as [Options.RootDisk].
-func (l *Lab) debianInitrd(ctx context.Context, root string, k *Kernel) ([]byte, error) {
-	for name, text := range map[string]string{
-		"etc/initramfs-tools/conf.d/vm": "MODULES=list\n",
-		"etc/initramfs-tools/modules":   strings.Join(debianModules, "\n") + "\n",
-		"etc/crypttab":                  "root /dev/disk/by-id/virtio-root none luks,initramfs\n",
-		"etc/fstab":                     "/dev/mapper/root / ext4 defaults 0 1\n",
-	} {
+func (l *Lab) debianInitrd(ctx context.Context, root string, k *Kernel, m *initramfs) ([]byte, error) {
+	for name, text := range m.files {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 			return nil, err
 		}
 	}
-	// It looks for the disks of this host in /proc, which the folder has not, and says so.
-	if err := l.run(ctx, "", "chroot", root, "mkinitramfs", "-o", "/tmp/initrd.img", k.Release); err != nil {
+	if err := l.run(ctx, "", "unshare", "--mount", "sh", "-c", m.mounts+"exec chroot $0 "+fmt.Sprintf(m.command, k.Release), root); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(filepath.Join(root, "tmp", "initrd.img"))
@@ -91,8 +115,8 @@ func (l *Lab) encryptedDisk(ctx context.Context, dir string, files map[string]Fi
 		return "", err
 	}
 	for _, c := range [][]string{
-		{"truncate", "-s", "96M", image},
-		{"mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", tree, image, "64M"},
+		{"truncate", "-s", "128M", image},
+		{"mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", tree, image, "96M"},
 		{"cryptsetup", "reencrypt", "--encrypt", "--type", "luks2", "--reduce-device-size", "32M", "--sector-size", "512", "--pbkdf", "pbkdf2",
 			"--pbkdf-force-iterations", "1000", "--force-offline-reencrypt", "--key-file", pw, "-q", image},
 		{"clevis", "luks", "bind", "-f", "-y", "-k", pw, "-d", image, "tang", fmt.Sprintf(`{"url":%q,"adv":%q}`, url, adv)},

@@ -68,6 +68,7 @@ type vault struct {
 	aias    *aias
 	machine *Machine
 	screen  *screen
+	line    string  // command line
 	boot    *coming // the latest
 }
 
@@ -76,7 +77,7 @@ const vaultName = "vault"
 // TestEncryptedRoot boots a worker with measured boot and an encrypted root, with Debian's initramfs, unmodified clevis, and what `trust-agent initramfs
 // install` puts there. Its disk opens after it attested; while AIAS does not know its firmware, with another command line, or without AIAS, it does not.
 func TestEncryptedRoot(t *testing.T) {
-	v := newVault(t)
+	v := newVault(t, initramfsTools)
 	up := v.start(t, "first boot")
 	v.await(t, saysRefused)
 	v.aias.capture(t, vaultName)
@@ -92,7 +93,9 @@ func TestEncryptedRoot(t *testing.T) {
 	t.Logf("good boot: attested and judged within %.1f s, the network's start included", time.Since(since).Seconds())
 	up.opened(t)
 	v.checkOpened(t)
-	v.stop(t)
+	v.checkLatched(t)
+	v.checkStage(t)
+	v.checkKexec(t)
 
 	v.change(t, func(o *Options) { o.CommandLine += " mitigations=off" })
 	up = v.start(t, "command line changed")
@@ -110,7 +113,7 @@ func TestEncryptedRoot(t *testing.T) {
 		t.Error("command line changed: the console says that the disk opens")
 	}
 
-	v.change(t, func(o *Options) { o.CommandLine = encryptedLine })
+	v.change(t, func(o *Options) { o.CommandLine = v.line })
 	v.aias.stop()
 	up = v.start(t, "AIAS is down")
 	v.await(t, saysAway)
@@ -122,7 +125,26 @@ func TestEncryptedRoot(t *testing.T) {
 	v.stop(t)
 }
 
-func newVault(t *testing.T) *vault {
+// TestDracutRoot: the same with dracut, whose initramfs has systemd in it.
+func TestDracutRoot(t *testing.T) {
+	v := newVault(t, dracut)
+	up := v.start(t, "first boot")
+	v.await(t, saysRefused)
+	v.aias.capture(t, vaultName)
+	v.aias.reload(t)
+	up.opened(t)
+	v.checkOpened(t)
+	v.checkLatched(t)
+	v.stop(t)
+
+	up = v.start(t, "good boot")
+	v.await(t, saysOpen)
+	up.opened(t)
+	v.checkOpened(t)
+	v.stop(t)
+}
+
+func newVault(t *testing.T, m *initramfs) *vault {
 	t.Helper()
 	l := openLab(t)
 	v := &vault{lab: l, aias: startAIAS(t, l), screen: &screen{}}
@@ -131,7 +153,7 @@ func newVault(t *testing.T) *vault {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cached, err := l.debianRoot(t.Context(), k)
+	cached, err := l.debianRoot(t.Context(), k, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,13 +163,21 @@ func newVault(t *testing.T) *vault {
 		t.Fatal(err)
 	}
 	v.installAgent(t, root)
-	initrd, err := l.debianInitrd(t.Context(), root, k)
+	initrd, err := l.debianInitrd(t.Context(), root, k, m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("initrd of %d bytes", len(initrd))
-	disk := v.bind(t, dir)
-	v.change(t, func(o *Options) { o.Initrd, o.RootDisk = initrd, disk })
+	disk := v.bind(t, dir, root)
+	v.line = encryptedLine
+	if m.open != "" {
+		uuid, err := l.output(t.Context(), dir, "cryptsetup", "luksUUID", disk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.line = fmt.Sprintf(m.open, strings.TrimSpace(string(uuid))) + encryptedLine
+	}
+	v.change(t, func(o *Options) { o.Initrd, o.RootDisk, o.CommandLine = initrd, disk, v.line })
 	v.aias.importPackages(t, l.Packages("")...)
 	v.aias.importMachine(t, v.machine)
 	v.aias.reload(t)
@@ -199,7 +229,7 @@ func (v *vault) installAgent(t *testing.T, root string) {
 }
 
 // bind makes the encrypted disk, bound as `touchstone disk bind` says.
-func (v *vault) bind(t *testing.T, dir string) string {
+func (v *vault) bind(t *testing.T, dir, root string) string {
 	t.Helper()
 	_, err := v.aias.BindDisk(t.Context(), vaultName, protocol.DiskPolicy{Mode: "attested", Conditions: []byte(`{"levels":[1,2,3,4],"softwareTPM":"Allow"}`), AnySource: true})
 	if err != nil {
@@ -223,9 +253,22 @@ func (v *vault) bind(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	url := "http://" + net.JoinHostPort(HostAddress, strconv.Itoa(v.aias.disks)) + "/n/" + vaultName
-	disk, err := v.lab.encryptedDisk(t.Context(), dir, map[string]File{
+	files := map[string]File{
 		"/sbin/init": {Mode: 0o755, Data: v.lab.init}, busyboxPath: {Mode: 0o755, Data: busybox},
-	}, passphrase, url, file)
+		"/etc/os-release": {Mode: 0o644, Data: []byte("ID=vault\n")}, // systemd moves to no root without one
+	}
+	// The installed agent, its configuration and enrolment, for who looks at it in the running machine; agentPath is none that /init starts.
+	for name, at := range map[string]string{"usr/bin/trust-agent": agentPath, ConfigPath: ConfigPath, "etc/trust-agent/ca.pem": "/etc/trust-agent/ca.pem"} {
+		files[at] = File{Mode: 0o755, Data: readTestFile(t, filepath.Join(root, name))}
+	}
+	state, err := filepath.Glob(filepath.Join(root, "var/lib/trust-agent/*"))
+	if err != nil || len(state) == 0 {
+		t.Fatalf("enrolment: got %q, %v", state, err)
+	}
+	for _, f := range state {
+		files["/var/lib/trust-agent/"+filepath.Base(f)] = File{Mode: 0o600, Data: readTestFile(t, f)}
+	}
+	disk, err := v.lab.encryptedDisk(t.Context(), dir, files, passphrase, url, file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -237,6 +237,32 @@ func (m *Machine) end(ctx context.Context, op string) error {
 	}
 }
 
+// Kexec starts another kernel in the running machine, without its firmware: the TPM is not reset. What comes up is not waited for; [Machine.Kill] ends it.
+func (m *Machine) Kexec(ctx context.Context, kernel, initrd []byte, line string) error {
+	if m.boot == nil {
+		return fmt.Errorf("machine %s is off", m.opts.Name)
+	}
+	const k, i = "/run/kexec-kernel", "/run/kexec-initrd"
+	for name, data := range map[string][]byte{k: kernel, i: initrd} {
+		if err := m.guest.WriteFile(ctx, name, data, 0o600); err != nil {
+			return err
+		}
+	}
+	_, err := m.guest.do(ctx, &control.Request{Op: control.OpKexec, Path: k, Args: []string{i, line}})
+	m.guest.close()
+	return err
+}
+
+// Kill switches the machine off at once.
+func (m *Machine) Kill() {
+	if m.boot != nil {
+		m.guest.close()
+		m.boot.kill()
+		m.report(m.boot)
+		m.boot, m.guest = nil, nil
+	}
+}
+
 // within says whether path lies below dir.
 func within(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
@@ -251,11 +277,6 @@ func (m *Machine) report(b *boot) {
 
 // Close ends the machine at once, when it still runs, and removes it. It is safe to call after any error.
 func (m *Machine) Close() error {
-	if m.boot != nil {
-		m.guest.close()
-		m.boot.kill()
-		m.report(m.boot)
-		m.boot, m.guest = nil, nil
-	}
+	m.Kill()
 	return os.RemoveAll(m.dir)
 }

@@ -26,6 +26,7 @@ const (
 	OpRead     = "read"     // read the file Path; Reply carries Data
 	OpGlob     = "glob"     // list the paths that match the pattern Path; Reply carries Names
 	OpPack     = "pack"     // read every file below the folder Path; Reply carries Files
+	OpKexec    = "kexec"    // start the kernel file Path with the initrd Args[0] and the command line Args[1], without the firmware; the Reply comes before it
 	OpReboot   = "reboot"   // restart the machine; the Reply comes before it
 	OpPowerOff = "poweroff" // end the machine; the Reply comes before it
 )

@@ -43,6 +43,11 @@ func (m *machine) serve(job *control.Job) error {
 		}
 		say("%s %s %s: %s", req.Op, req.Path, strings.Join(req.Args, " "), outcome(rep))
 		switch req.Op {
+		case control.OpKexec:
+			if rep.Error == "" {
+				hangUp(conn)
+				halt(unix.LINUX_REBOOT_CMD_KEXEC)
+			}
 		case control.OpReboot:
 			hangUp(conn)
 			halt(unix.LINUX_REBOOT_CMD_RESTART)
@@ -96,6 +101,8 @@ func act(req *control.Request) *control.Reply {
 		rep.Names, err = filepath.Glob(req.Path)
 	case control.OpPack:
 		rep.Files, err = pack(req.Path)
+	case control.OpKexec:
+		err = loadKexec(req.Path, req.Args)
 	case control.OpReboot, control.OpPowerOff:
 	default:
 		err = fmt.Errorf("unknown operation %q", req.Op)
@@ -114,6 +121,27 @@ func run(path string, args []string) ([]byte, int, error) {
 		return out, exit.ExitCode(), nil
 	}
 	return out, 0, err
+}
+
+// loadKexec loads a kernel for LINUX_REBOOT_CMD_KEXEC; under lockdown it must be signed.
+func loadKexec(kernel string, args []string) error {
+	if len(args) != 2 {
+		return errors.New("want an initrd and a command line")
+	}
+	k, err := os.Open(kernel)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	i, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer i.Close()
+	if err := unix.KexecFileLoad(int(k.Fd()), int(i.Fd()), args[1], 0); err != nil {
+		return fmt.Errorf("load %s for kexec: %w", kernel, err)
+	}
+	return nil
 }
 
 // pack reads every regular file below dir; the keys are absolute paths.
