@@ -88,7 +88,7 @@ func (a *Agent) openAudit() error {
 	}
 	u := &auditing{
 		cfg: a.cfg.Audit, dir: dir, log: a.log, spool: spool, bootID: strings.TrimSpace(string(boot)), ask: a.Ask, known: make(chan struct{}),
-		resolver: attribution.New(attribution.Config{}),
+		resolver: newResolver(a.cfg.HostRoot),
 	}
 	if a.cfg.Audit.Rules {
 		self, err := os.Executable()
