@@ -29,7 +29,6 @@ type file struct {
 	kind             byte
 	mode             int64
 	uid              int
-	size             int64 // when other than that of body
 }
 
 func tarOf(t testing.TB, files ...file) []byte {

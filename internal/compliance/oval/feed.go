@@ -89,7 +89,7 @@ func Load(path string, maxAge time.Duration, now time.Time) (*Feed, error) {
 	}
 	defer f.Close() //nolint:errcheck // it was read
 	sum := sha256.New()
-	var in io.Reader = io.TeeReader(f, sum)
+	in := io.TeeReader(f, sum)
 	switch filepath.Ext(path) {
 	case ".gz":
 		if in, err = gzip.NewReader(in); err != nil {

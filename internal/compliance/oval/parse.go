@@ -33,7 +33,6 @@ type parser struct {
 	def      *definition
 	broken   bool // the definition has something that is not known
 	criteria []*node
-	attrs    []xml.Attr // of the element that is open, in objects and states
 
 	tests           map[string]*raw
 	objects, states map[string]*raw
