@@ -244,7 +244,7 @@ func (a *Authority) loadNodes(ctx context.Context) error {
 			a.expiry.set(n, n.expires)
 		}
 	}
-	return nil
+	return a.loadScans(ctx)
 }
 
 // node returns an enrolled node, nil when there is none of that name.

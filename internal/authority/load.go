@@ -29,7 +29,8 @@ func LoadFrom(dir string) Loader {
 		}
 		s := &Snapshot{
 			Appraiser: v, Policy: text, Lifetime: p.Spec.Attestation.MaxAge.Duration, Interval: p.Spec.Attestation.Interval.Duration,
-			Links: refs.EKIntermediates(), Warnings: missing(refs),
+			Compliance: *p.Spec.Runtime.Compliance.Rules(),
+			Links:      refs.EKIntermediates(), Warnings: missing(refs),
 		}
 		if refs.HasEKRoots() {
 			s.Roots = refs.EKRoots()

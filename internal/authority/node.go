@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"touchstone.dev/touchstone/internal/appraisal"
+	"touchstone.dev/touchstone/internal/claims"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/result"
 	"touchstone.dev/touchstone/internal/store"
@@ -66,6 +67,9 @@ type node struct {
 	changes *rate.Limiter // of the verdict, but for its falls
 	bodies  atomic.Int32  // Evidence that is being received (nodeBodies)
 	waits   atomic.Int32  // requests for news (nodeWaits)
+	// compliance is the newest compliance scan, nil when there is none; scanAsk one that an operator waits for.
+	compliance atomic.Pointer[claims.Compliance]
+	scanAsk    atomic.Pointer[scanAsk]
 }
 
 // How often the verdict on a node may change, in the long run and at once. Its falls are not counted.
@@ -201,6 +205,9 @@ func (a *Authority) challenge(n *node, resume bool) protocol.Challenge {
 	nonce, expires := a.challenges.issue(n.name, a.now(), n.watermark)
 	c := protocol.Challenge{Nonce: nonce, Expires: expires, Quote: s.selections, Interval: max(1, int(s.Interval/time.Second)),
 		AssetTag: n.tag.challenge()}
+	if ask := n.scanAsk.Load(); ask != nil {
+		c.Scan = ask.number
+	}
 	if a.disks.ByBoot(n.name) {
 		c.Quote = s.byBoot
 	}

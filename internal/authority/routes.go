@@ -65,6 +65,10 @@ func (a *Authority) routes() []route {
 		{http.MethodGet, protocol.PathAuditEvents, operators, a.getAuditEvents},
 		{http.MethodPost, protocol.PathAuditAccept, operators, a.postAuditAccept},
 
+		{http.MethodPost, protocol.PathCompliance, nodesOnly, a.postCompliance},
+		{http.MethodGet, protocol.PathNodeCompliance, readers, a.getCompliance},
+		{http.MethodPost, protocol.PathNodeScan, operators, a.postScan},
+
 		{http.MethodGet, protocol.PathResults, readers, a.getResults},
 		{http.MethodGet, protocol.PathNodes, readers, a.getNodes},
 		{http.MethodGet, protocol.PathNode, readers, a.getNode},

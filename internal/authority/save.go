@@ -107,7 +107,7 @@ func (a *Authority) signResult(n *node, akName string, s *state, issued time.Tim
 		Node: n.name, AKName: akName, Trusted: s.trust == protocol.Trusted, Snapshot: s.snapshot, SoftwareTPM: n.software,
 		EKSHA256: hex.EncodeToString(n.ek[:]), Machine: s.machine,
 		ID: result.NewID(), Build: buildVersion, Issued: issued, Expires: s.expires, Levels: make([]result.Level, len(s.levels)),
-		Tags: s.tags,
+		Tags: s.tags, Compliance: n.scanned(),
 	}
 	for i, l := range s.levels {
 		r.Levels[i] = result.Level{Level: l.Level, Name: l.Name, Status: appraisal.Status(l.Status), Reason: l.Reason}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"touchstone.dev/touchstone/internal/compliance/verdict"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/store"
@@ -33,6 +34,7 @@ type Snapshot struct {
 	Policy     []byte // YAML
 	Lifetime   time.Duration
 	Interval   time.Duration
+	Compliance verdict.Rules  // what the policy demands of a compliance scan
 	Roots      *x509.CertPool // for EK certificates, imported by the operator
 	Links      []*x509.Certificate
 	References []protocol.Reference

@@ -215,3 +215,15 @@ func (c *Client) ClearTags(ctx context.Context, node string) (*protocol.TagState
 	out := &protocol.TagState{}
 	return out, c.do(ctx, http.MethodDelete, at(protocol.PathTags, node), nil, out)
 }
+
+// Compliance returns the newest compliance scan of a node, judged by the policy in force.
+func (c *Client) Compliance(ctx context.Context, node string) (*protocol.NodeCompliance, error) {
+	out := &protocol.NodeCompliance{}
+	return out, c.do(ctx, http.MethodGet, at(protocol.PathNodeCompliance, node), nil, out)
+}
+
+// AskScan asks a node for a compliance scan; it learns so with its next challenge.
+func (c *Client) AskScan(ctx context.Context, node string) (*protocol.ScanRequest, error) {
+	out := &protocol.ScanRequest{}
+	return out, c.do(ctx, http.MethodPost, at(protocol.PathNodeScan, node), nil, out)
+}

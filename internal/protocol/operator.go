@@ -134,11 +134,12 @@ type TagState struct {
 
 // Causes of a Change.
 const (
-	CauseEnrolment = "enrolment" // the node enrolled, again or for the first time
-	CauseEvidence  = "evidence"  // new Evidence was judged
-	CauseExpiry    = "expiry"    // the node fell silent
-	CausePolicy    = "policy"    // policy or references changed, and kept Evidence was judged again
-	CauseOperator  = "operator"  // an operator removed the node or let its name go to another TPM
+	CauseEnrolment  = "enrolment"  // the node enrolled, again or for the first time
+	CauseEvidence   = "evidence"   // new Evidence was judged
+	CauseExpiry     = "expiry"     // the node fell silent
+	CauseCompliance = "compliance" // a compliance scan came in, and kept Evidence was judged again with it
+	CausePolicy     = "policy"     // policy or references changed, and kept Evidence was judged again
+	CauseOperator   = "operator"   // an operator removed the node or let its name go to another TPM
 )
 
 // Change is one entry of the history: the verdict on a node became another one.

@@ -124,6 +124,8 @@ type Challenge struct {
 	Interval int `json:"interval"`
 	// AssetTag is what the node's TPM must hold and certify with the Evidence; nil when the node never had tags.
 	AssetTag *AssetTag `json:"assetTag,omitempty"`
+	// Scan is the number of a compliance scan that an operator waits for; 0: nobody does.
+	Scan int64 `json:"scan,omitempty"`
 }
 
 // AssetTag is the newest asset tag of a node, as its TPM keeps it.

@@ -57,10 +57,12 @@ type Result struct {
 	// Machine is what the node's own agent says that a Relying Party needs to know the node by; claimed, over a connection that only this TPM
 	// can open.
 	Machine Machine
-	ID      string    // jti: unique
-	Build   string    // version of AIAS
-	Issued  time.Time // to the second
-	Expires time.Time // to the second; the Result means nothing from then on
+	// Compliance is the newest compliance scan in short, as the node sent it and AIAS read it; nil when there is none. What it means is in level 5.
+	Compliance *Compliance
+	ID         string    // jti: unique
+	Build      string    // version of AIAS
+	Issued     time.Time // to the second
+	Expires    time.Time // to the second; the Result means nothing from then on
 }
 
 // Machine is what tells one machine, its boot and its kubelet from another, as its agent says.
@@ -71,6 +73,17 @@ type Machine struct {
 	// certificate for, and of the DER certificate that it has: a certificate for the node's name is signed for such a key, or renewed for who
 	// shows such a certificate (a kubelet keeps the key of a renewal in memory), and for nobody else.
 	KubeletKeys []string `json:"kubelet-keys,omitempty"`
+}
+
+// Compliance is a compliance scan in short.
+type Compliance struct {
+	Profile   string    `json:"profile"`
+	Content   string    `json:"content"` // SHA-256 of the data stream, hexadecimal
+	Tool      string    `json:"tool"`    // version of oscap
+	At        time.Time `json:"at"`
+	Passed    int       `json:"passed"`
+	NotPassed int       `json:"not-passed"`
+	Score     float64   `json:"score"` // per cent
 }
 
 // Level is the verdict of one level.

@@ -223,6 +223,14 @@ var migrations = []string{
 	) STRICT, WITHOUT ROWID;
 	CREATE INDEX image_scans_manifest ON image_scans (manifest);
 	CREATE INDEX image_scans_at ON image_scans (at);`,
+
+	`CREATE TABLE compliance (
+		node INTEGER PRIMARY KEY REFERENCES nodes (id) ON DELETE CASCADE,
+		newest BLOB,
+		previous BLOB,
+		error BLOB,
+		result BLOB
+	) STRICT;`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

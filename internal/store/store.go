@@ -232,6 +232,10 @@ type Store interface {
 	Detections(ctx context.Context) ([]Detection, error)
 	DetectionsSeen(ctx context.Context) (map[int64]Seen, error)
 	SaveDetections(ctx context.Context, s *DetectionStep) error
+	Compliances(ctx context.Context) ([]Compliance, error)
+	Compliance(ctx context.Context, node int64) (*Compliance, error) // ErrNotFound
+	PutScan(ctx context.Context, node int64, record, result []byte) error
+	PutScanError(ctx context.Context, node int64, record []byte) error
 
 	Acts(ctx context.Context, limit int) ([]Act, error)
 	// ActsAfter returns acts after an ID, oldest first.
