@@ -50,6 +50,6 @@ func root() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", err, errUsage) })
-	cmd.AddCommand(enrolCmd(), runCmd(), statusCmd(), checkCmd(), imageProviderCmd(), bootCmd(), initramfsCmd(), auditCmd())
+	cmd.AddCommand(enrolCmd(), runCmd(), statusCmd(), checkCmd(), imageProviderCmd(), bootCmd(), initramfsCmd(), complianceCmd(), auditCmd())
 	return cmd
 }

@@ -27,6 +27,8 @@ type Link interface {
 	// AuditAt asks up to where AIAS has the audit chain; SendAudit sends a batch of it. lost: what came before the batch is lost here.
 	AuditAt(ctx context.Context) (*protocol.AuditAck, error)
 	SendAudit(ctx context.Context, batch []byte, lost bool) (*protocol.AuditAck, error)
+	// SendCompliance hands over a compliance scan.
+	SendCompliance(ctx context.Context, req *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error)
 	Close()
 }
 
@@ -45,6 +47,7 @@ type Agent struct {
 	tag       *nvTag
 	images    *imageKeys // nil: no key provider is configured
 	audit     *auditing  // nil: auditing is not configured
+	scans     *scanner   // nil: the worker is not scanned
 	changed   time.Time  // start of the last attestation for a change
 	wait      backoff
 	anew      *forgotten // why the next session enrols though there is an enrolment
@@ -75,6 +78,9 @@ func New(cfg Config, host Host, open func() (TPM, error), log *slog.Logger) (*Ag
 	a.enrolWith = func(ctx context.Context, t TPM, token string, before *Identity) (*Identity, *protocol.Challenge, error) {
 		return enrolOnce(ctx, &a.cfg, t, token, before, a.now())
 	}
+	if cfg.Compliance.Content != "" {
+		a.scans = newScanner(&a.cfg, log, time.Now)
+	}
 	return a, errors.Join(a.openImageKeys(), a.openAudit())
 }
 
@@ -99,6 +105,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
 		reading.Go(func() { a.audit.run(ctx) })
+	}
+	if a.scans != nil {
+		go a.scans.run(ctx)
 	}
 	notify("READY=1")
 	for {
@@ -181,6 +190,9 @@ func (a *Agent) session(ctx context.Context) error {
 		}
 		if a.images != nil {
 			a.images.attested(ctx, r)
+		}
+		if a.scans != nil {
+			a.scans.attested(id.Node, s.link, r)
 		}
 		a.report(r)
 		if why, err = a.after(ctx, s, r); err != nil {

@@ -148,6 +148,12 @@ func (c *Client) SendAudit(ctx context.Context, batch []byte, lost bool) (*proto
 	return out, c.do(ctx, http.MethodPost, path, protocol.MediaTypeAudit, batch, out)
 }
 
+// SendCompliance hands over a compliance scan.
+func (c *Client) SendCompliance(ctx context.Context, req *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error) {
+	out := &protocol.ComplianceAnswer{}
+	return out, c.json(ctx, http.MethodPost, protocol.PathCompliance, req, out)
+}
+
 func (c *Client) json(ctx context.Context, method, path string, in, out any) error {
 	if in == nil {
 		return c.do(ctx, method, path, "", nil, out)

@@ -44,6 +44,8 @@ type Config struct {
 	ImageProvider ImageProviderConfig `json:"imageProvider"`
 	// Audit says how the kernel's audit events get to AIAS.
 	Audit AuditConfig `json:"audit"`
+	// Compliance says how the worker is scanned with OpenSCAP.
+	Compliance ComplianceConfig `json:"compliance"`
 	// AssetTags are what the operator says about this machine; they travel as a claimed fact.
 	AssetTags map[string]string `json:"assetTags"`
 	// Watch says how the agent notices changes.
@@ -109,6 +111,7 @@ func Defaults() Config {
 		NVTag:         NVTagConfig{Index: assettag.DefaultIndex},
 		ImageProvider: ImageProviderConfig{UIDs: []uint32{}, Timeout: Duration(30 * time.Second)},
 		Audit:         AuditConfig{Log: source.DefaultLog, SpoolBytes: 512 << 20, Rules: true},
+		Compliance:    ComplianceConfig{Interval: Duration(24 * time.Hour), Timeout: Duration(10 * time.Minute)},
 		Watch: WatchConfig{
 			Interval: Duration(250 * time.Millisecond),
 			Debounce: Duration(50 * time.Millisecond),
@@ -179,6 +182,9 @@ func (c *Config) Validate() error {
 	add(c.ImageProvider.Socket == "" && c.ImageProvider.Runtime != "", "imageProvider.runtime is set without imageProvider.socket: nothing is decrypted then")
 	add(c.ImageProvider.Runtime == "" && c.ImageProvider.StopContainers, "imageProvider.stopContainers is set without imageProvider.runtime: no container is known then")
 	add(len(c.ImageProvider.Socket) > 90 || c.ImageProvider.Socket != "" && c.ImageProvider.Socket[0] != '/', "imageProvider.socket %q: want a path of at most 90 bytes", c.ImageProvider.Socket)
+	add(c.Compliance.Content != "" && c.Compliance.Profile == "", "compliance.profile is not set: name a profile of the content (`oscap info --profiles FILE`)")
+	add(c.Compliance.Interval < Duration(time.Minute), "compliance.interval must be at least 1m")
+	add(c.Compliance.Timeout < Duration(time.Second), "compliance.timeout must be at least 1s")
 	add(c.Watch.Interval < 0 || c.Watch.Debounce < 0 || c.Watch.MinGap < 0, "watch: no duration may be negative")
 	add(c.Backoff.Initial <= 0 || c.Backoff.Max < c.Backoff.Initial, "backoff: initial must be more than 0 and at most max")
 	add(c.Timeout <= 0, "timeout must be more than 0")

@@ -357,3 +357,7 @@ func newWorld(t testing.TB) *world {
 	w.Agent = a
 	return w
 }
+
+func (l *fakeLink) SendCompliance(context.Context, *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error) {
+	return &protocol.ComplianceAnswer{}, nil
+}

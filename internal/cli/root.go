@@ -134,7 +134,7 @@ Commands that ask AIAS need an operator bundle: --operator FILE or $` + operator
 	root.PersistentFlags().StringVar(&a.operatorFile, "operator", "", "operator bundle `FILE` (default $"+operator.EnvBundle+")")
 	root.AddCommand(
 		a.demoCmd(), a.nodesCmd(), a.nodeCmd(), a.whyCmd(), a.historyCmd(), a.appraiseCmd(), a.evidenceCmd(), a.referenceCmd(), a.policyCmd(),
-		a.tokenCmd(), a.tagCmd(), a.auditCmd(), a.ledgerCmd(), a.keysCmd(), a.diskCmd(), a.ekCmd(), a.reloadCmd(), a.benchCmd(), a.netpolCmd(), a.explainCmd(), a.imageCmd(), a.classCmd(),
+		a.tokenCmd(), a.tagCmd(), a.complianceCmd(), a.auditCmd(), a.ledgerCmd(), a.keysCmd(), a.diskCmd(), a.ekCmd(), a.reloadCmd(), a.benchCmd(), a.netpolCmd(), a.explainCmd(), a.imageCmd(), a.classCmd(),
 	)
 	a.finish(root)
 	return root

@@ -52,7 +52,7 @@ func (w *work) evaluate(ctx context.Context) (*Outcome, error) {
 		return nil, w.blame(failed(ToolError, "oscap ended with %d: %s", run.code, run.words()))
 	}
 	out := &w.out
-	out.MaxRSS, out.Warnings = run.maxRSS, run.warnings()
+	out.MaxRSS, out.Warnings, out.Catalogue = run.maxRSS, run.warnings(), w.catalogue
 	if err := w.readResult(out); err != nil {
 		return nil, err
 	}

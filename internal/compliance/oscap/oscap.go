@@ -66,8 +66,8 @@ type Outcome struct {
 	Version    string // of oscap
 	Took       time.Duration
 	MaxRSS     int64 // bytes
-	Canary     string
 	Warnings   []string
+	Catalogue  *xccdf.Catalogue // of the content
 }
 
 // Kind is why a scan is no result.

@@ -1,0 +1,241 @@
+package agent
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"touchstone.dev/touchstone/internal/compliance/oscap"
+	"touchstone.dev/touchstone/internal/compliance/verdict"
+	"touchstone.dev/touchstone/internal/compliance/xccdf"
+	"touchstone.dev/touchstone/internal/protocol"
+)
+
+// ComplianceConfig says how the agent scans the worker with OpenSCAP.
+type ComplianceConfig struct {
+	// Content is the path of an SCAP source data stream; empty: the worker is not scanned.
+	Content string `json:"content"`
+	// Profile is the id of a profile of the content, or of the tailoring.
+	Profile string `json:"profile"`
+	// Tailoring is the path of an XCCDF tailoring; empty: none.
+	Tailoring string `json:"tailoring"`
+	// Interval is the time between two scans, give or take a tenth.
+	Interval Duration `json:"interval"`
+	// Timeout ends a scan that takes longer.
+	Timeout Duration `json:"timeout"`
+	// KeepDir is a folder for the whole results (ARF) and the report (HTML) of the newest scan; empty: they are not kept.
+	KeepDir string `json:"keepDir"`
+}
+
+const (
+	scanRetry    = time.Minute // between two tries to send a report, and after a scan that failed because AIAS was away
+	maxTailoring = 1 << 20     // bytes
+)
+
+// scanner scans the worker on schedule and when AIAS asks, one scan at a time, and sends what came of it.
+type scanner struct {
+	cfg   ComplianceConfig
+	root  string // HostRoot
+	state string // file
+	log   *slog.Logger
+	now   func() time.Time
+	scan  func(ctx context.Context, node string) (*oscap.Outcome, error) // a field, so that tests need no oscap
+
+	mu    sync.Mutex
+	node  string
+	link  Link
+	asked int64
+	wake  chan struct{}
+}
+
+// scanState is what the agent remembers of its scans over a restart.
+type scanState struct {
+	At    time.Time `json:"at"`    // start of the newest
+	Asked int64     `json:"asked"` // newest number that was answered
+}
+
+func newScanner(cfg *Config, log *slog.Logger, now func() time.Time) *scanner {
+	s := &scanner{
+		cfg: cfg.Compliance, root: cfg.HostRoot, state: filepath.Join(cfg.StateDir, "compliance.json"), log: log, now: now, wake: make(chan struct{}, 1),
+	}
+	s.scan = s.oscap
+	return s
+}
+
+// attested takes note of the connection, which is good now, and of what AIAS asks for.
+func (s *scanner) attested(node string, link Link, r Report) {
+	if r.Err != nil {
+		return
+	}
+	s.mu.Lock()
+	s.node, s.link, s.asked = node, link, max(s.asked, r.Attestation.Next.Scan)
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *scanner) session() (node string, link Link, asked int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.node, s.link, s.asked
+}
+
+// run scans until ctx ends. The first scan waits for the first attestation: before it AIAS takes none.
+func (s *scanner) run(ctx context.Context) {
+	st := s.load()
+	interval := jitter(time.Duration(s.cfg.Interval), 0.1)
+	for {
+		timer := time.NewTimer(max(time.Second, st.At.Add(interval).Sub(s.now())))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-s.wake:
+			timer.Stop()
+		}
+		node, link, asked := s.session()
+		due := !s.now().Before(st.At.Add(interval)) || st.At.After(s.now())
+		if link == nil || !due && asked <= st.Asked {
+			continue
+		}
+		st = scanState{At: s.now(), Asked: asked}
+		report := s.once(ctx, node, asked)
+		if ctx.Err() != nil {
+			return
+		}
+		s.save(&st)
+		s.send(ctx, report)
+		interval = jitter(time.Duration(s.cfg.Interval), 0.1)
+	}
+}
+
+// once makes one scan and the report on it.
+func (s *scanner) once(ctx context.Context, node string, asked int64) *protocol.ComplianceReport {
+	out, err := s.scan(ctx, node)
+	if err == nil {
+		var report *protocol.ComplianceReport
+		if report, err = NewComplianceReport(out); err == nil {
+			report.Asked = asked
+			s.log.Info("scanned for compliance", "profile", out.Result.Profile, "took", out.Took.Round(time.Millisecond), "resident", out.MaxRSS)
+			return report
+		}
+	}
+	s.log.Error("the compliance scan came to no result", "error", err)
+	text := strings.ToValidUTF8(err.Error(), "?")
+	return &protocol.ComplianceReport{Error: text[:min(len(text), protocol.MaxScanError)], At: s.now().UTC(), Asked: asked}
+}
+
+// oscap scans the host.
+func (s *scanner) oscap(ctx context.Context, node string) (*oscap.Outcome, error) {
+	r := &oscap.Runner{Time: time.Duration(s.cfg.Timeout), HostRoot: s.root}
+	scan := oscap.Scan{Content: s.cfg.Content, Profile: s.cfg.Profile, Target: protocol.ScanTarget(node)}
+	if s.cfg.Tailoring != "" {
+		b, err := readBounded(s.cfg.Tailoring, maxTailoring)
+		if err != nil {
+			return nil, fmt.Errorf("read the tailoring: %w", err)
+		}
+		scan.Tailoring = b
+	}
+	if d := s.cfg.KeepDir; d != "" {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("folder for results: %w", err)
+		}
+		scan.ARF, scan.HTML = filepath.Join(d, "arf.xml"), filepath.Join(d, "report.html")
+	}
+	return r.Scan(ctx, scan)
+}
+
+// send sends a report until AIAS takes or refuses it. A newer scan makes it pointless, but there is none before this one is gone.
+func (s *scanner) send(ctx context.Context, report *protocol.ComplianceReport) {
+	for {
+		_, link, _ := s.session()
+		answer, err := link.SendCompliance(ctx, report)
+		var r *Refusal
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			s.log.Info("compliance scan judged", "trusted", answer.Trusted, "summary", answer.Summary, "problems", len(answer.Problems))
+			return
+		case errors.As(err, &r) && r.Status/100 == 4 && !lostIdentity(err) && r.RetryAfter == 0:
+			s.log.Error("AIAS does not take the compliance scan", "error", err)
+			return
+		}
+		s.log.Warn("the compliance scan could not be sent", "error", err, "trying again in", scanRetry)
+		if !sleep(ctx, jitter(scanRetry, 0.1)) {
+			return
+		}
+	}
+}
+
+func (s *scanner) load() scanState {
+	var st scanState
+	b, err := readBounded(s.state, maxConfig)
+	if err == nil {
+		err = json.Unmarshal(b, &st)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.log.Warn("when the last compliance scan was is not known: scanning at once", "error", err)
+		return scanState{}
+	}
+	return st
+}
+
+func (s *scanner) save(st *scanState) {
+	b, err := json.Marshal(st)
+	if err == nil {
+		err = writeAtomic(s.state, append(b, '\n'), 0o600)
+	}
+	if err != nil {
+		s.log.Warn("the time of the compliance scan could not be written", "error", err)
+	}
+}
+
+// NewComplianceReport packs a scan for AIAS: the TestResult as it is, and from the content the words on rules that did not pass.
+func NewComplianceReport(out *oscap.Outcome) (*protocol.ComplianceReport, error) {
+	var b bytes.Buffer
+	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err == nil {
+		_, err = z.Write(out.TestResult)
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pack the result: %w", err)
+	}
+	r := &protocol.ComplianceReport{
+		TestResult: b.Bytes(), Content: out.Content, Tailoring: out.Tailoring, Tool: out.Version, At: out.Result.End, Words: map[string]verdict.Words{},
+	}
+	for i := range out.Result.Rules {
+		x := &out.Result.Rules[i]
+		switch x.Outcome {
+		case xccdf.Fail, xccdf.Error, xccdf.Unknown, xccdf.NotChecked:
+		case xccdf.Pass, xccdf.Fixed, xccdf.NotApplicable, xccdf.NotSelected, xccdf.Informational:
+			continue
+		}
+		if rule := out.Catalogue.Rule(x.ID); rule != nil && len(r.Words) < protocol.MaxRuleWords && len(x.ID) < protocol.MaxWords/2 {
+			r.Words[x.ID] = verdict.Words{Title: cut(rule.Title, protocol.MaxWords/2), Fix: cut(rule.Fix, protocol.MaxWords)}
+		}
+	}
+	return r, nil
+}
+
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n-3], "") + "..."
+}
