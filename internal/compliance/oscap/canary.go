@@ -23,7 +23,7 @@ type probe struct {
 }
 
 // canary makes the tests for a root. secret is a name that nobody can have made.
-func (p *packages) canary(file, secret string) []probe {
+func (p *packages) canary(file, secret string, patterns bool) []probe {
 	pkg := func(what, name string, want bool) probe {
 		return probe{what, want, "linux:dpkginfo", "<linux:name>" + name + "</linux:name>"}
 	}
@@ -35,6 +35,10 @@ func (p *packages) canary(file, secret string) []probe {
 	case dpkg:
 		if name := p.present(); name != "" {
 			out = append(out, pkg("package "+name+", which is installed", name, true))
+			if patterns { // oscap 1.3.7 does not know how, and says "absent"
+				quoted := text("^" + regexp.QuoteMeta(name) + "$")
+				out = append(out, probe{"package " + name + " by a pattern, as the content asks", true, "linux:dpkginfo", `<linux:name operation="pattern match">` + quoted + `</linux:name>`})
+			}
 		}
 		out = append(out, pkg("package "+secret+", which is not installed", secret, false))
 	case rpm:

@@ -71,7 +71,7 @@ func (r *Runner) prepare(s *Scan) (_ *work, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w.canary = w.packages.canary(file, newSecret())
+	w.canary = w.packages.canary(file, newSecret(), w.catalogue.PackagePatterns)
 	files := map[string][]byte{"apt.conf": w.packages.aptConfig(), "canary.xml": canaryDocument(w.canary)}
 	if len(s.Tailoring) > 0 {
 		files["tailoring.xml"] = s.Tailoring

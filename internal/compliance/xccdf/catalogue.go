@@ -15,6 +15,8 @@ type Catalogue struct {
 	Profiles []Profile
 	Rules    []Rule
 	Values   []string // ids of settings
+	// PackagePatterns says that the content asks for packages of dpkg by anything but their whole name.
+	PackagePatterns bool
 }
 
 // Profile is a selection of rules.
@@ -91,6 +93,9 @@ func ReadCatalogue(r io.Reader) (*Catalogue, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := c.packages(p, &t); err != nil {
+			return nil, err
+		}
 		depth := len(p.ends)
 		switch t.kind {
 		case end:
@@ -122,6 +127,35 @@ func ReadCatalogue(r io.Reader) (*Catalogue, error) {
 			return nil, err
 		}
 	}
+}
+
+// packages looks at tags outside of the checklist, which are those of OVAL, for how they name packages.
+func (c *Catalogue) packages(p *parser, t *token) error {
+	if t.kind != start && t.kind != empty || local(t.name) != "name" || !bytes.Contains(t.attrs, []byte("operation")) {
+		return nil
+	}
+	parent := len(p.ends)
+	if t.kind == start {
+		parent-- // the tag itself is open
+	}
+	if local(p.named(parent)) != "dpkginfo_object" {
+		return nil
+	}
+	attrs, err := p.attributes(t.attrs)
+	if err != nil {
+		return err
+	}
+	e := &element{attrs: attrs}
+	c.PackagePatterns = c.PackagePatterns || e.attr("operation") != "" && e.attr("operation") != "equals"
+	return nil
+}
+
+// local is a name without its prefix.
+func local(name []byte) string {
+	if i := bytes.IndexByte(name, ':'); i >= 0 {
+		name = name[i+1:]
+	}
+	return string(name)
 }
 
 // benchmark reads one element of a Benchmark or of a Group in it.

@@ -265,8 +265,13 @@ func (s *scanner) nest(t token) error {
 }
 
 // top is the name of the innermost open element.
-func (s *scanner) top() []byte {
-	n := len(s.ends)
+func (s *scanner) top() []byte { return s.named(len(s.ends)) }
+
+// named is the name of the open element at a depth, which counts from 1; empty at 0.
+func (s *scanner) named(n int) []byte {
+	if n == 0 {
+		return nil
+	}
 	from := 0
 	if n > 1 {
 		from = s.ends[n-2]
