@@ -75,7 +75,7 @@ func (in *Input) auditing() []Finding {
 	}
 	if a.Drift != "" && p.Rules != "any" {
 		f := fail(claims.Claimed, "the loaded audit rules are not the intended ones").expect("the intended rules", a.Drift).because(
-			"somebody changed them (auditctl), or some of them cannot be loaded on this kernel", "`trust-agent audit rules` on the worker shows both; reload them")
+			"somebody changed them (auditctl), or some of them cannot be loaded on this kernel", "`trust-agent audit rules check` on the worker names them, `trust-agent audit rules install` loads them")
 		if p.Rules == "warn" {
 			f.Status = Warn
 		}

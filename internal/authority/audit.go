@@ -14,7 +14,6 @@ import (
 	"touchstone.dev/touchstone/internal/claims"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
-	"touchstone.dev/touchstone/internal/store"
 )
 
 // Audit says how AIAS keeps the audit events of nodes.
@@ -43,11 +42,10 @@ type auditor struct {
 
 	mu     sync.Mutex
 	limits map[string]*rate.Limiter
-	caught map[*node]bool // what was in the archive before this process began was looked at
 }
 
 func (a *Authority) openAudit() (*auditor, error) {
-	u := &auditor{limits: map[string]*rate.Limiter{}, caught: map[*node]bool{}}
+	u := &auditor{limits: map[string]*rate.Limiter{}}
 	var err error
 	u.archive, err = archive.Open(archive.Options{
 		Dir: filepath.Join(a.cfg.Data, auditFolder), MaxBytes: a.cfg.Audit.MaxBytes, MaxAge: time.Duration(a.cfg.Audit.MaxAge), Now: a.now, Log: a.log,
@@ -69,25 +67,26 @@ func (a *Authority) lookAt(n *node, entries []chain.Entry) {
 	}
 }
 
-// catchUp has entries looked at that were taken in before this process began, and not looked at before the one before it ended.
+// catchUp has entries looked at that were taken in before this process began, and not looked at before the one before it ended. New ones wait for that:
+// entries are looked at in order, or not at all.
 func (a *Authority) catchUp(n *node, f *archive.Node) error {
-	u := a.audit
-	u.mu.Lock()
-	done := u.caught[n]
-	u.caught[n] = true
-	u.mu.Unlock()
-	if done {
+	n.catching.Lock()
+	defer n.catching.Unlock()
+	if n.caught {
 		return nil
 	}
-	at := f.Position()
-	if at.Seq == 0 || n.auditedUpTo() >= at.Seq {
-		return nil
+	if at := f.Position(); at.Seq > n.auditedUpTo() {
+		at.Seq = n.auditedUpTo()
+		err := f.From(context.Background(), at, func(p *archive.Place) error {
+			a.lookAt(n, archive.Entries(p.Batch))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
-	at.Seq = n.auditedUpTo()
-	return f.From(context.Background(), at, func(p *archive.Place) error {
-		a.lookAt(n, archive.Entries(p.Batch))
-		return nil
-	})
+	n.caught = true
+	return nil
 }
 
 // limit is how fast a node may send, in bytes.
@@ -143,7 +142,7 @@ func (a *Authority) auditClaim(n *node, s *evidence.AuditStatement) claims.Audit
 	c := claims.Audit{NewLost: st.Lost, Gaps: st.Gaps}
 	switch open := st.Open(); {
 	case open != nil:
-		c.State, c.Expected, c.Observed = auditStates[open.Kind], open.Expected, open.Observed
+		c.State, c.Expected = auditStates[open.Kind], open.Expected
 		c.Observed = fmt.Sprintf("%s (entry %d, %s)", open.Observed, open.Seq, open.At.Format(time.RFC3339))
 	case s == nil && st.Stated != nil && !n.enrolled.After(st.Stated.At):
 		c.State, c.Expected, c.Observed = claims.AuditStopped, "a statement on the audit chain, as "+st.Stated.At.Format(time.RFC3339), "none"
@@ -160,29 +159,6 @@ func (a *Authority) auditClaim(n *node, s *evidence.AuditStatement) claims.Audit
 	}
 	return c
 }
-
-// judgeNow judges a node again from its kept Evidence, because AIAS has learnt something about it. u may carry an act of an operator.
-func (a *Authority) judgeNow(ctx context.Context, n *node, cause string, u *store.Update) error {
-	if err := n.lock(ctx); err != nil {
-		return err
-	}
-	defer n.unlock()
-	snap := a.snapshot.Load()
-	if err := a.fresh(ctx, n, snap); err != nil {
-		return err
-	}
-	if n.snapshot != snap.Appraiser.Snapshot() {
-		return errNothingKept
-	}
-	g, err := a.judgeKept(ctx, n, snap, n.tag)
-	if err != nil {
-		return err
-	}
-	g.st, g.cause, g.update = n.current(), cause, u
-	return a.concludeAgain(ctx, n, g)
-}
-
-var errNothingKept = fmt.Errorf("there is no evidence to judge again: %w", store.ErrNotFound)
 
 // auditReport is the state of a node for operators.
 func auditReport(name string, st *archive.State) *protocol.AuditReport {

@@ -12,6 +12,7 @@ import (
 	"touchstone.dev/touchstone/internal/claims"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/store"
 )
 
 // chained is a chain that a machine sends.
@@ -127,8 +128,55 @@ func TestAuditFindings(t *testing.T) {
 	if len(report.Findings) != 1 || report.Findings[0].By != "ann" || report.At != ack(s.at) {
 		t.Errorf("the report: %+v", report)
 	}
+	acts, err := w.store.Acts(t.Context(), 10)
+	if err != nil || len(acts) == 0 || acts[0].Act != "audit.accept" || acts[0].Operator != "ann" || acts[0].Detail != "1 findings" {
+		t.Errorf("acts: got %+v, %v, want that ann accepted 1 findings", acts, err)
+	}
 	if got := s.claim(); got.State != claims.AuditEqual {
 		t.Errorf("the fork was accepted: %+v", got)
 	}
 	wantProblem(t, "a node may not", w.call(s.m.http, http.MethodPost, path, struct{}{}, nil), http.StatusForbidden, "role")
+}
+
+// TestAuditCatchesUp: events that are in the archive and were not looked at when AIAS ended are looked at before new ones are, and how far a quiet
+// node's were is not forgotten.
+func TestAuditCatchesUp(t *testing.T) {
+	w := newWorld(t)
+	s := w.chained("worker-1")
+	ctx := t.Context()
+	misuse := fmt.Sprintf("type=SYSCALL msg=audit(%d.500:7): %s", w.clock.Now().Unix(), strings.TrimPrefix(load, "SYSCALL "))
+	if _, err := s.send(s.batch(1, misuse), ""); err != nil {
+		t.Fatal(err)
+	}
+	found := func() []protocol.Detection {
+		l, err := w.admin.Detections(ctx, "worker-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Detections
+	}
+	before := found()
+	if len(before) != 1 {
+		t.Fatalf("detections: got %+v, want one", before)
+	}
+	// As if AIAS had ended between the archive and the look.
+	id := w.Authority.node("worker-1").id
+	if err := w.store.SaveDetections(ctx, &store.DetectionStep{Node: id, Remove: []string{before[0].ID}, Seen: &store.Seen{}}); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	if got := found(); len(got) != 0 {
+		t.Fatalf("detections: got %+v, want none yet", got)
+	}
+	if _, err := s.send(s.batch(3, "nothing"), ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := found(); len(got) != 1 || got[0].ID != before[0].ID {
+		t.Errorf("detections: got %+v, want %+v again", got, before)
+	}
+	w.clock.Advance(seenEvery)
+	w.flushDetections(ctx)
+	if seen, err := w.store.DetectionsSeen(ctx); err != nil || seen[id].Seq != s.at.Seq {
+		t.Errorf("seen: got %+v, %v, want entry %d", seen, err, s.at.Seq)
+	}
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -142,46 +141,28 @@ func (a *Authority) takeScan(ctx context.Context, n *node, rec *scanRecord, pack
 	if err != nil {
 		return err
 	}
-	next, err := complianceOf(b, nil)
+	var next *claims.Compliance
 	if rec.Scan != nil {
-		err = errors.Join(err, a.store.PutScan(ctx, n.id, b, packed))
-	} else {
-		kept := &store.Compliance{Error: b}
-		if old, loadErr := a.store.Compliance(ctx, n.id); loadErr == nil {
-			kept.Newest = old.Newest
-		} else if !notFound(loadErr) {
-			return loadErr
+		if next, err = complianceOf(b, nil); err == nil {
+			err = a.store.PutScan(ctx, n.id, b, packed)
 		}
-		next, err = complianceOf(kept.Newest, kept.Error)
-		err = errors.Join(err, a.store.PutScanError(ctx, n.id, b))
+	} else {
+		var newest []byte
+		if old, err := a.store.Compliance(ctx, n.id); err == nil {
+			newest = old.Newest
+		} else if !notFound(err) {
+			return err
+		}
+		if next, err = complianceOf(newest, b); err == nil {
+			err = a.store.PutScanError(ctx, n.id, b)
+		}
 	}
 	if err != nil {
 		return err
 	}
 	n.compliance.Store(next)
-	return a.judgeScanned(ctx, n)
-}
-
-// judgeScanned judges the last Evidence of a node again, now that there is another scan. Evidence that cannot be judged again leaves that to
-// the node's next.
-func (a *Authority) judgeScanned(ctx context.Context, n *node) error {
-	snap := a.snapshot.Load()
-	if err := a.fresh(ctx, n, snap); err != nil {
-		return err
-	}
-	if n.snapshot != snap.Appraiser.Snapshot() {
-		return nil
-	}
-	g, err := a.judgeKept(ctx, n, snap, n.tag)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		a.log.Warn("kept evidence cannot be judged again with the compliance scan: the next evidence is", "node", n.name, "err", err)
-		return nil
-	}
-	g.st, g.cause, g.update = n.current(), protocol.CauseCompliance, &store.Update{}
-	return a.concludeAgain(ctx, n, g)
+	_, err = a.judgeAgain(ctx, n, n.tag, protocol.CauseCompliance, &store.Update{})
+	return err
 }
 
 // complianceOf reads what the store keeps; nil when there is nothing.

@@ -11,7 +11,6 @@ import (
 	"touchstone.dev/touchstone/internal/audit/chain"
 	"touchstone.dev/touchstone/internal/audit/detect"
 	"touchstone.dev/touchstone/internal/claims"
-	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/store"
 )
 
@@ -20,6 +19,9 @@ import (
 const (
 	watchEvery = 5 * time.Second
 	judgeEvery = time.Second
+	// seenEvery is how often it is written how far a node's events were looked at when they show nothing: what is behind it is looked at again
+	// after a restart.
+	seenEvery = time.Minute
 )
 
 // found holds the nodes that have to be judged again because of their audit events.
@@ -94,7 +96,7 @@ func (a *Authority) loadDetections(ctx context.Context) (map[int64]*watch, error
 		of(r.Node).kept[r.ID] = d
 	}
 	for node, s := range seen {
-		of(node).seen = s
+		of(node).seen, of(node).saved = s, s
 	}
 	return out, nil
 }
@@ -122,7 +124,8 @@ func (a *Authority) keepDetections(ctx context.Context, n *node, st watchStep, a
 	if st.news {
 		a.found.add(n)
 	}
-	if !st.news && (!all || len(w.dirty)+len(w.gone) == 0) && act == nil {
+	far := w.seen != w.saved && a.now().Sub(w.savedAt) >= seenEvery
+	if !st.news && act == nil && (!all || len(w.dirty)+len(w.gone) == 0 && !far) {
 		return nil
 	}
 	row := &store.DetectionStep{Node: n.id, Remove: w.gone, Seen: &w.seen, Act: act}
@@ -140,6 +143,7 @@ func (a *Authority) keepDetections(ctx context.Context, n *node, st watchStep, a
 	}
 	clear(w.dirty)
 	w.gone = nil
+	w.saved, w.savedAt = w.seen, a.now()
 	for id := range st.put {
 		d := w.kept[id]
 		a.log.Warn("misuse found in audit events", "node", n.name, "rule", d.Rule, "severity", d.Severity, "effect", d.Effect, "what", d.What, "who", d.Who, "event", d.Event, "detection", id)
@@ -179,7 +183,7 @@ func (a *Authority) detectionLoop(ctx context.Context) {
 				continue
 			}
 			last[n] = time.Now()
-			if err := a.judgeFound(ctx, n); err != nil && ctx.Err() == nil {
+			if err := a.judgeAudited(ctx, n); err != nil && ctx.Err() == nil {
 				a.log.Error("judge a node for its audit events", "node", n.name, "err", err)
 			}
 		}
@@ -201,27 +205,6 @@ func (a *Authority) flushDetections(ctx context.Context) {
 			a.log.Error("write detections", "node", n.name, "err", err)
 		}
 	}
-}
-
-// judgeFound judges the last Evidence of a node again, with the detections of now.
-func (a *Authority) judgeFound(ctx context.Context, n *node) error {
-	if err := n.lock(ctx); err != nil {
-		return err
-	}
-	defer n.unlock()
-	snap := a.snapshot.Load()
-	if err := a.fresh(ctx, n, snap); err != nil {
-		return err
-	}
-	if n.snapshot == "" {
-		return nil // never judged: its first Evidence will be judged with them
-	}
-	g, err := a.judgeKept(ctx, n, snap, n.tag)
-	if err != nil {
-		return fmt.Errorf("its next evidence will be judged with them: %w", err)
-	}
-	g.st, g.cause, g.update = n.current(), protocol.CauseAudit, &store.Update{}
-	return a.concludeAgain(ctx, n, g)
 }
 
 // clearDetections ends detections of a node: one by its ID, those of a rule, or all. It returns them.

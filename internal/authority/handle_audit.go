@@ -118,17 +118,23 @@ func (a *Authority) auditConflict(kind, title string, at chain.Position) error {
 func (a *Authority) judgeAudit(n *node) {
 	ctx, cancel := context.WithTimeout(context.Background(), handleTime)
 	defer cancel()
-	if err := a.judgeNow(ctx, n, protocol.CauseAudit, &store.Update{}); err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, errGone) {
+	if err := a.judgeAudited(ctx, n); err != nil {
 		a.log.Error("judge a node again for its audit chain", "node", n.name, "err", err)
 	}
 }
 
-func (a *Authority) getNodeAudit(w http.ResponseWriter, r *http.Request, _ identity) error {
+// auditOf returns the node that a request is about, and its audit archive.
+func (a *Authority) auditOf(r *http.Request) (*node, *archive.Node, error) {
 	n, err := a.target(r)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	f, err := a.audit.archive.Node(n.name)
+	return n, f, err
+}
+
+func (a *Authority) getNodeAudit(w http.ResponseWriter, r *http.Request, _ identity) error {
+	n, f, err := a.auditOf(r)
 	if err != nil {
 		return err
 	}
@@ -137,35 +143,38 @@ func (a *Authority) getNodeAudit(w http.ResponseWriter, r *http.Request, _ ident
 }
 
 func (a *Authority) postAuditAccept(w http.ResponseWriter, r *http.Request, id identity) error {
-	n, err := a.target(r)
-	if err != nil {
-		return err
-	}
-	f, err := a.audit.archive.Node(n.name)
+	n, f, err := a.auditOf(r)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), handleTime)
 	defer cancel()
-	count, err := f.Accept(id.name)
-	if err != nil {
+	if err := n.lock(ctx); err != nil {
 		return err
 	}
-	act := a.act(id, "audit.accept", n.name, strconv.Itoa(count)+" findings")
-	if err := a.judgeNow(ctx, n, protocol.CauseOperator, &store.Update{Act: &act}); err != nil && !errors.Is(err, store.ErrNotFound) {
+	defer n.unlock()
+	st, open := f.State(), 0
+	for i := range st.Findings {
+		if st.Findings[i].Accepted == nil {
+			open++
+		}
+	}
+	if err := a.recordAct(ctx, n, a.act(id, "audit.accept", n.name, strconv.Itoa(open)+" findings")); err != nil {
 		return err
 	}
-	st := f.State()
+	if _, err := f.Accept(id.name); err != nil {
+		return err
+	}
+	if _, err := a.judgeAgain(ctx, n, n.tag, protocol.CauseOperator, &store.Update{}); err != nil {
+		return err
+	}
+	st = f.State()
 	return answer(w, auditReport(n.name, &st))
 }
 
 // getAuditEvents streams batches: those of a time, then with follow=1 each new one as it comes.
 func (a *Authority) getAuditEvents(w http.ResponseWriter, r *http.Request, _ identity) error {
-	n, err := a.target(r)
-	if err != nil {
-		return err
-	}
-	f, err := a.audit.archive.Node(n.name)
+	_, f, err := a.auditOf(r)
 	if err != nil {
 		return err
 	}

@@ -71,24 +71,12 @@ func (a *Authority) changeTags(w http.ResponseWriter, r *http.Request, tags map[
 // retag writes new tags of a node together with a result that no longer has the old ones: its last Evidence is judged again, as Evidence of a node
 // that has not been told of the new ones. The caller holds the node.
 func (a *Authority) retag(ctx context.Context, n *node, next *tag, act store.Act) error {
-	snap := a.snapshot.Load()
-	if err := a.fresh(ctx, n, snap); err != nil {
+	u := &store.Update{Act: &act}
+	if done, err := a.judgeAgain(ctx, n, next, protocol.CauseOperator, u); done || err != nil {
 		return err
 	}
-	u := &store.Update{Act: &act}
-	st := n.current()
+	st := n.current() // goes on, without tags
 	st.tag, st.tags = next, nil
-	if n.snapshot == snap.Appraiser.Snapshot() {
-		g, err := a.judgeKept(ctx, n, snap, next)
-		if err == nil {
-			g.st, g.cause, g.update = st, protocol.CauseOperator, u
-			return a.concludeAgain(ctx, n, g)
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		a.log.Warn("kept evidence cannot be judged again: the node's result goes on without tags", "node", n.name, "err", err)
-	}
 	signed, err := a.storedResult(ctx, n)
 	if err == nil && signed != "" {
 		signed, err = a.signResult(n, n.akName, &st, a.now())

@@ -1,8 +1,6 @@
 package authority
 
 import (
-	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,10 +19,9 @@ import (
 
 // Limits on scans of images.
 const (
-	maxImageScans  = 20_000 // that are kept
-	maxImagesTold  = 1000   // in one list
-	maxImageResult = 16 << 20
-	maxFlawText    = 200
+	maxImageScans = 20_000 // that are kept
+	maxImagesTold = 1000   // in one list
+	maxFlawText   = 200
 	// imageStatement is how long a signed statement on an image counts: whoever relies on it asks again.
 	imageStatement = 10 * time.Minute
 )
@@ -116,13 +113,9 @@ func checkImageReport(r *protocol.ImageReport, digest string, now time.Time) err
 
 // imageScan reads the TestResult of a report. It must be about the image: oscap writes down what it was told that it scans.
 func imageScan(r *protocol.ImageReport) (*verdict.Scan, error) {
-	z, err := gzip.NewReader(bytes.NewReader(r.TestResult))
+	raw, err := unzip(r.TestResult)
 	if err != nil {
-		return nil, badImageReport("testResult is not compressed by gzip")
-	}
-	raw, err := io.ReadAll(io.LimitReader(z, maxImageResult+1))
-	if err != nil || len(raw) > maxImageResult {
-		return nil, badImageReport("testResult cannot be unpacked, or has more than %d bytes", maxImageResult)
+		return nil, badImageReport("testResult cannot be unpacked: %v", err)
 	}
 	parsed, err := xccdf.Parse(raw)
 	if err != nil {
@@ -148,7 +141,7 @@ func (a *Authority) stateImage(r *protocol.ImageResult) error {
 	now := a.now()
 	i := result.Image{Manifest: r.Manifest, Config: r.Config, Scanned: r.At, By: r.By, Issued: now, Expires: now.Add(imageStatement)}
 	if s := r.Scan; s != nil {
-		i.Profile, i.Content, i.Tailoring, i.Tool, i.Passed, i.Failed = s.Profile, s.Content, s.Tailoring, s.Tool, s.Passed, failedOf(s)
+		i.Profile, i.Content, i.Tailoring, i.Tool, i.Passed, i.Failed = s.Profile, s.Content, s.Tailoring, s.Tool, s.Passed, s.Failed()
 	}
 	if r.Feed != nil {
 		i.FeedMade, i.Flaws = r.Feed.Made, r.Feed.Counts()
@@ -156,25 +149,6 @@ func (a *Authority) stateImage(r *protocol.ImageResult) error {
 	var err error
 	r.Statement, err = result.SignImage(a.results, &i)
 	return err
-}
-
-// failedOf counts rules that did not pass by severity, as package verdict does: one that does not say how severe it is counts as medium.
-func failedOf(s *verdict.Scan) map[string]int {
-	n := map[string]int{}
-	for _, r := range s.Rules {
-		if r.Outcome == xccdf.Pass || r.Outcome == xccdf.Fixed {
-			continue
-		}
-		switch r.Severity {
-		case xccdf.SeverityHigh:
-			n["high"]++
-		case xccdf.SeverityLow, xccdf.SeverityInfo:
-			n["low"]++
-		case xccdf.SeverityMedium, xccdf.SeverityUnknown:
-			n["medium"]++
-		}
-	}
-	return n
 }
 
 func (a *Authority) getImages(w http.ResponseWriter, r *http.Request, _ identity) error {

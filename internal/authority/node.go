@@ -61,7 +61,9 @@ type node struct {
 	inventory    atomic.Pointer[inventory]
 	news         chan struct{} // closed when there are new tags; nil while nobody waits
 
-	watch *watch // what its audit events show
+	watch    *watch // what its audit events show
+	catching sync.Mutex
+	caught   bool // events that were in the archive before this process began were looked at
 
 	limit   *rate.Limiter
 	changes *rate.Limiter // of the verdict, but for its falls

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"time"
 
 	"touchstone.dev/touchstone/internal/claims"
@@ -90,6 +91,44 @@ func (a *Authority) fresh(ctx context.Context, n *node, s *Snapshot) error {
 		return err
 	}
 	return a.save(ctx, n, st, protocol.CausePolicy, &store.Update{}, signed)
+}
+
+// judgeAgain judges the last Evidence of a node again, because AIAS has learnt something about it, with asset tags t. It reports false, and writes
+// nothing, when there is nothing to judge from: then the node's next Evidence is judged with it. The caller holds the node.
+func (a *Authority) judgeAgain(ctx context.Context, n *node, t *tag, cause string, u *store.Update) (bool, error) {
+	snap := a.snapshot.Load()
+	if err := a.fresh(ctx, n, snap); err != nil {
+		return false, err
+	}
+	if n.snapshot != snap.Appraiser.Snapshot() {
+		return false, nil
+	}
+	g, err := a.judgeKept(ctx, n, snap, t)
+	if err != nil {
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		a.log.Warn("kept evidence cannot be judged again: the next evidence is", "node", n.name, "cause", cause, "err", err)
+		return false, nil
+	}
+	g.st, g.cause, g.update = n.current(), cause, u
+	if t != n.tag {
+		g.st.tag, g.st.tags = t, nil
+	}
+	return true, a.concludeAgain(ctx, n, g)
+}
+
+// judgeAudited judges a node again for what its audit events show.
+func (a *Authority) judgeAudited(ctx context.Context, n *node) error {
+	if err := n.lock(ctx); err != nil {
+		if errors.Is(err, errGone) {
+			return nil
+		}
+		return err
+	}
+	defer n.unlock()
+	_, err := a.judgeAgain(ctx, n, n.tag, protocol.CauseAudit, &store.Update{})
+	return err
 }
 
 // judgeKept judges the last Evidence of a node again, whole, with a snapshot and asset tags; st, cause and update are left to the caller.

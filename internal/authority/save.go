@@ -52,6 +52,15 @@ func (a *Authority) save(ctx context.Context, n *node, s state, cause string, u 
 	return nil
 }
 
+// recordAct writes down what an operator does to a node, before it is done. The caller holds the node.
+func (a *Authority) recordAct(ctx context.Context, n *node, act store.Act) error {
+	signed, err := a.storedResult(ctx, n)
+	if err != nil {
+		return err
+	}
+	return a.save(ctx, n, n.current(), protocol.CauseOperator, &store.Update{Act: &act}, signed)
+}
+
 // judged turns s into the state after a verdict at time now, whose result lives until expires.
 func (s *state) judged(v *appraisal.Verdict, snapshot string, now, at, expires time.Time) {
 	before := *s

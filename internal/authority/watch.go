@@ -33,14 +33,16 @@ type detection struct {
 
 // watch is what AIAS finds in the audit events of one node.
 type watch struct {
-	mu     sync.Mutex
-	node   *detect.Node // nil until the first event; of one set of rules
-	kept   map[string]*detection
-	seen   store.Seen
-	dirty  map[string]bool // counts that the store does not have yet
-	gone   []string        // detections that the store still has
-	unread uint64          // events that are none
-	told   [3]uint64       // losses that were told
+	mu      sync.Mutex
+	node    *detect.Node // nil until the first event; of one set of rules
+	kept    map[string]*detection
+	seen    store.Seen
+	saved   store.Seen // as the store has it
+	savedAt time.Time
+	dirty   map[string]bool // counts that the store does not have yet
+	gone    []string        // detections that the store still has
+	unread  uint64          // events that are none
+	told    [3]uint64       // losses that were told
 }
 
 func newWatch() *watch { return &watch{kept: map[string]*detection{}, dirty: map[string]bool{}} }

@@ -162,13 +162,6 @@ func (a *Auditd) Kill() { a.end(a.cmd, syscall.SIGKILL) }
 // PID returns auditd's process.
 func (a *Auditd) PID() int { return a.cmd.Process.Pid }
 
-// Signal sends auditd a signal: SIGUSR1 makes it rotate its log.
-func (a *Auditd) Signal(s syscall.Signal) {
-	if err := a.cmd.Process.Signal(s); err != nil {
-		a.tb.Fatal(err)
-	}
-}
-
 func (a *Auditd) end(cmd *exec.Cmd, s syscall.Signal) {
 	if cmd.ProcessState != nil {
 		return

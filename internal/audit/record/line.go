@@ -34,15 +34,6 @@ func (id ID) append(dst []byte) []byte {
 	return strconv.AppendUint(dst, id.Serial, 10)
 }
 
-// ParseID reads what String wrote. The node is not in it.
-func ParseID(s string) (ID, error) {
-	stamp, rest, ok := parseStamp([]byte(s))
-	if !ok || len(rest) != 0 {
-		return ID{}, fmt.Errorf("%w: event %.40q: want seconds.milliseconds:serial", ErrMalformed, s)
-	}
-	return stamp, nil
-}
-
 // Record is one record. Its slices belong to whoever gave the bytes.
 type Record struct {
 	Type     Type

@@ -7,8 +7,10 @@
 package verdict
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"touchstone.dev/touchstone/internal/compliance/xccdf"
@@ -108,10 +110,7 @@ func NewScan(r *xccdf.TestResult, words map[string]Words) *Scan {
 		s.Rules = append(s.Rules, Rule{ID: x.ID, Severity: x.Severity, Outcome: x.Outcome, Title: w.Title, Fix: w.Fix})
 	}
 	slices.SortStableFunc(s.Rules, func(a, b Rule) int {
-		if a.ID != b.ID {
-			return compare(a.ID, b.ID)
-		}
-		return badness(b.Outcome) - badness(a.Outcome)
+		return cmp.Or(strings.Compare(a.ID, b.ID), badness(b.Outcome)-badness(a.Outcome))
 	})
 	s.Rules = slices.CompactFunc(s.Rules, func(a, b Rule) bool { return a.ID == b.ID })
 	for i := range s.Rules {
@@ -120,13 +119,6 @@ func NewScan(r *xccdf.TestResult, words map[string]Words) *Scan {
 		}
 	}
 	return s
-}
-
-func compare(a, b string) int {
-	if a < b {
-		return -1
-	}
-	return 1
 }
 
 // badness orders outcomes: 0 passes, 1 was not decided, 2 fails.
@@ -141,14 +133,20 @@ func badness(o xccdf.Outcome) int {
 	return 2
 }
 
+// Failed counts the rules that did not pass by the severity whose budget they use: high, medium or low.
+func (s *Scan) Failed() map[string]int {
+	n := map[string]int{}
+	for i := range s.Rules {
+		if x := &s.Rules[i]; badness(x.Outcome) > 0 {
+			n[string(groupOf(x.Severity))]++
+		}
+	}
+	return n
+}
+
 // Rule returns the outcome of a rule, or nil when it was not judged.
 func (s *Scan) Rule(id string) *Rule {
-	i, ok := slices.BinarySearchFunc(s.Rules, id, func(r Rule, id string) int {
-		if r.ID == id {
-			return 0
-		}
-		return compare(r.ID, id)
-	})
+	i, ok := slices.BinarySearchFunc(s.Rules, id, func(r Rule, id string) int { return strings.Compare(r.ID, id) })
 	if !ok {
 		return nil
 	}
