@@ -53,7 +53,7 @@ func TestS6(t *testing.T) {
 	s.logf("S6 image encrypted in %.2f s", time.Since(began).Seconds())
 
 	n := s.newTenant(t, "vault", "regulated")
-	p := n.pod("ledger", secretive(image))
+	p := n.pod("ledger", secretive(image), onWorker(w2)) // only its containerd decrypts
 	began = time.Now()
 	must(t, n.alice.Create(ctx, p))
 	must(t, s.says(ctx, p, secretOf("ledger")))

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	apps "k8s.io/api/apps/v1"
-	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"touchstone.dev/touchstone/internal/audit/audittest"
@@ -37,7 +36,7 @@ func TestS7(t *testing.T) {
 	_, err = s.Until(ctx, w2.Name, "trusted", (*Trust).Trusted)
 	must(t, err)
 	n := s.newTenant(t, "bank", "regulated")
-	must(t, n.alice.Create(ctx, n.pod("ledger", func(p *core.Pod) { p.Spec.NodeSelector = map[string]string{"kubernetes.io/hostname": w2.Name} })))
+	must(t, n.alice.Create(ctx, n.pod("ledger", onWorker(w2))))
 	must(t, until(ctx, "ledger runs", podTime, nil, func(ctx context.Context) error {
 		running, err := s.running(ctx, n.name, "ledger")
 		if _, ok := running[w2.Name]; err == nil && !ok {

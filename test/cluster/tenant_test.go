@@ -66,6 +66,11 @@ func (s *world) newTenant(t *testing.T, name, class string) *tenant {
 	return &tenant{world: s, name: name, class: class, alice: s.as(t, "alice")}
 }
 
+// onWorker has a pod run on one worker, or nowhere.
+func onWorker(w *Worker) func(*core.Pod) {
+	return func(p *core.Pod) { p.Spec.NodeSelector = map[string]string{core.LabelHostname: w.Name} }
+}
+
 // pod is a pod as the class wants it.
 func (n *tenant) pod(name string, change ...func(*core.Pod)) *core.Pod {
 	var grace int64 = 1
