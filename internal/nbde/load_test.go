@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -224,41 +223,4 @@ func measure(t testing.TB, address string, paths []string, body []byte, d time.D
 	}
 	n := float64(done.Load())
 	return load{n / time.Since(begin).Seconds(), 1000 * (processorTime(t) - used).Seconds() / n}
-}
-
-// BenchmarkAgainstTangd compares with Debian's tangd, a process for each connection as systemd starts it, in the same run. Ours decides on a verdict and
-// writes each release to disk. On a busy machine the rates say how many processes each has, so compare what a recovery costs.
-func BenchmarkAgainstTangd(b *testing.B) {
-	dir := tangFolder(b)
-	kid := ""
-	keys, err := ReadFolder(dir)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, k := range keys {
-		if k.Use == Exchange {
-			kid = k.Thumbprint
-		}
-	}
-	theirs := strings.TrimPrefix(realTang(b, dir), "http://")
-	r := newRack(b, 200)
-	var ours, tangd load
-	n := 0.0
-	for b.Loop() {
-		for server, sum := range map[*load]load{
-			&tangd: measure(b, theirs, []string{"/rec/" + kid}, blinded(b, P521, nil), 2*time.Second),
-			&ours:  measure(b, r.address, r.paths, r.body, 2*time.Second),
-		} {
-			server.rate += sum.rate
-			server.cpu += sum.cpu
-		}
-		n++
-	}
-	b.ReportMetric(ours.rate/tangd.rate, "times-the-rate")
-	b.ReportMetric(tangd.cpu/ours.cpu, "times-cheaper")
-	b.ReportMetric(ours.rate/n, "ours/s")
-	b.ReportMetric(tangd.rate/n, "tangd/s")
-	b.ReportMetric(ours.cpu/n, "ours-cpu-ms")
-	b.ReportMetric(tangd.cpu/n, "tangd-cpu-ms")
-	b.ReportMetric(0, "ns/op")
 }
