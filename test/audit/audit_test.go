@@ -112,9 +112,6 @@ func (w *world) latency() (next int) {
 	}
 	slices.Sort(took)
 	w.t.Logf("from the system call to AIAS and a reader there: median %v, worst %v", took[len(took)/2], took[len(took)-1])
-	if median := took[len(took)/2]; median > 300*time.Millisecond {
-		w.t.Errorf("the median is %v, want less than 300ms", median)
-	}
 	return 30
 }
 
@@ -155,7 +152,7 @@ func (w *world) count() int {
 	return n
 }
 
-// burst acts while agent, auditd and AIAS are killed or stopped.
+// burst acts while agent, auditd and AIAS are killed.
 func (w *world) burst(next int) int {
 	stop := make(chan struct{})
 	var acting sync.WaitGroup
@@ -173,7 +170,7 @@ func (w *world) burst(next int) int {
 			}
 		}
 	})
-	for round := range 4 {
+	for round := range 5 {
 		time.Sleep(700 * time.Millisecond)
 		w.killAgent()
 		time.Sleep(time.Duration(100+150*round) * time.Millisecond)
@@ -184,8 +181,8 @@ func (w *world) burst(next int) int {
 			w.auditd.Kill()
 			time.Sleep(200 * time.Millisecond)
 			w.auditd.Run()
-		case 2:
-			w.halt()
+		case 2, 3:
+			w.killAIAS()
 			time.Sleep(300 * time.Millisecond)
 			w.startAIAS()
 		}

@@ -3,9 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/json"
-	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +18,6 @@ import (
 	"touchstone.dev/touchstone/internal/cli"
 	"touchstone.dev/touchstone/internal/operator"
 	"touchstone.dev/touchstone/internal/protocol"
-	"touchstone.dev/touchstone/internal/store"
-	"touchstone.dev/touchstone/internal/swtpm"
 	"touchstone.dev/touchstone/internal/swtpm/machine"
 	"touchstone.dev/touchstone/test/boots"
 )
@@ -29,13 +25,18 @@ import (
 const (
 	node = "worker-1"
 	key  = "e2e-audit"
-	// agentConfig tells the test binary to be the agent.
+	// agentConfig and aiasConfig tell the test binary to be the agent or AIAS.
 	agentConfig = "AUDIT_AGENT_CONFIG"
+	aiasConfig  = "AUDIT_AIAS_CONFIG"
 )
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(agentConfig); path != "" {
 		runAgent(path)
+		return
+	}
+	if path := os.Getenv(aiasConfig); path != "" {
+		runAIAS(path)
 		return
 	}
 	os.Exit(m.Run())
@@ -61,12 +62,12 @@ type world struct {
 	dir    string
 	auditd *audittest.Auditd
 	worker *machine.Machine
-	data   authority.Config
+	data   authority.Config // of AIAS
 	bundle string
 	client *operator.Client
+	aias   *exec.Cmd
 	agent  *exec.Cmd
 	config string
-	halt   func() // AIAS
 	folder string // what is audited
 }
 
@@ -93,79 +94,11 @@ func newWorld(t *testing.T) *world {
 	must(t, w.worker.Boot(context.Background(), b))
 	w.layOutAIAS()
 	w.startAIAS()
-	t.Cleanup(func() { w.halt() })
+	t.Cleanup(w.killAIAS)
 	w.configureAgent()
 	w.startAgent()
 	t.Cleanup(w.killAgent)
 	return w
-}
-
-func (w *world) layOutAIAS() {
-	t, data := w.t, filepath.Join(w.dir, "aias")
-	cfg := authority.DefaultConfig()
-	cfg.Data, cfg.References, cfg.SoftwareTPMRoots = data, filepath.Join(data, "references"), filepath.Join(data, "roots")
-	cfg.ServerNames = []string{"127.0.0.1"}
-	for _, d := range []string{cfg.References, cfg.SoftwareTPMRoots} {
-		must(t, os.MkdirAll(d, 0o700))
-	}
-	for _, from := range []string{swtpm.RootFile(filepath.Join(w.dir, "ca")), swtpm.IssuerFile(filepath.Join(w.dir, "ca"))} {
-		b, err := os.ReadFile(from)
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(cfg.SoftwareTPMRoots, filepath.Base(from)), b, 0o600))
-	}
-	must(t, fs.WalkDir(boots.Files, "references", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := boots.Files.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(cfg.References, filepath.Base(name)), b, 0o600)
-	}))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	cfg.Listen, cfg.Address = l.Addr().String(), l.Addr().String()
-	must(t, l.Close())
-	w.data = cfg
-}
-
-// startAIAS begins to serve; halt ends it.
-func (w *world) startAIAS() {
-	t := w.t
-	t.Helper()
-	policy, err := os.ReadFile("../../internal/demo/policy.yaml")
-	must(t, err)
-	var l net.Listener
-	for range 50 {
-		if l, err = net.Listen("tcp", w.data.Listen); err == nil {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	must(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	db, err := store.Open(ctx, filepath.Join(w.data.Data, "aias.db"), nil)
-	must(t, err)
-	load := func(p []byte) (*authority.Snapshot, error) {
-		if len(p) == 0 {
-			p = policy
-		}
-		return authority.LoadFrom(w.data.References)(p)
-	}
-	a, err := authority.New(ctx, w.data, authority.Dependencies{Store: db, Load: load, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))})
-	must(t, err)
-	if w.bundle == "" {
-		_, err = a.WriteFirst()
-		must(t, err)
-		w.bundle = filepath.Join(w.data.Data, authority.OperatorFile)
-		w.config = a.CAHash()
-	}
-	done := make(chan error, 1)
-	go func() { done <- a.Serve(ctx, l) }()
-	w.halt = func() { cancel(); <-done; _ = db.Close() }
-	w.client, err = operator.Open(w.bundle)
-	must(t, err)
 }
 
 func (w *world) configureAgent() {
@@ -173,7 +106,7 @@ func (w *world) configureAgent() {
 	token, err := w.client.CreateToken(context.Background(), protocol.TokenRequest{Node: node})
 	must(t, err)
 	cfg := agent.Defaults()
-	cfg.Server, cfg.CAHash = "https://"+w.data.Address, w.config
+	cfg.Server, cfg.CAHash = "https://"+w.data.Address, w.caHash()
 	cfg.Node, cfg.HostRoot, cfg.StateDir, cfg.StatusFile = node, w.worker.Root, filepath.Join(w.dir, "state"), ""
 	cfg.TokenFile, cfg.TPM = filepath.Join(w.dir, "token"), w.worker.Address()
 	cfg.Audit = agent.AuditConfig{Enabled: true, Log: w.auditd.Log, SpoolBytes: 64 << 20}
@@ -185,26 +118,32 @@ func (w *world) configureAgent() {
 	must(t, os.WriteFile(w.config, b, 0o600))
 }
 
-func (w *world) startAgent() {
+func (w *world) startAgent() { w.agent = w.start("agent.log", agentConfig+"="+w.config) }
+
+// start runs the test binary once more, as what env says.
+func (w *world) start(log, env string) *exec.Cmd {
 	exe, err := os.Executable()
 	must(w.t, err)
-	w.agent = exec.Command(exe, "-test.run=^$")
-	w.agent.Env = append(os.Environ(), agentConfig+"="+w.config)
-	log, err := os.OpenFile(filepath.Join(w.dir, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	cmd := exec.Command(exe, "-test.run=^$")
+	cmd.Env = append(os.Environ(), env)
+	f, err := os.OpenFile(filepath.Join(w.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(w.t, err)
-	w.agent.Stdout, w.agent.Stderr = log, log
-	w.agent.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(w.t, w.agent.Start())
-	_ = log.Close()
+	cmd.Stdout, cmd.Stderr = f, f
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(w.t, cmd.Start())
+	_ = f.Close()
+	return cmd
 }
 
 // killAgent ends the agent's process with kill -9.
-func (w *world) killAgent() {
-	_ = w.agent.Process.Kill()
-	_ = w.agent.Wait()
+func (w *world) killAgent() { w.kill(w.agent, "agent.log") }
+
+func (w *world) kill(cmd *exec.Cmd, log string) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
 	if w.t.Failed() {
-		b, _ := os.ReadFile(filepath.Join(w.dir, "agent.log"))
-		w.t.Logf("agent:\n%s", b[max(0, len(b)-4000):])
+		b, _ := os.ReadFile(filepath.Join(w.dir, log))
+		w.t.Logf("%s:\n%s", log, b[max(0, len(b)-4000):])
 	}
 }
 
