@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,7 +131,13 @@ func (w *world) start(log, env string) *exec.Cmd {
 	must(w.t, err)
 	cmd.Stdout, cmd.Stderr = f, f
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(w.t, cmd.Start())
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // it gets the signal when the thread ends that started it, and deeds end threads
+		started <- cmd.Start()
+		<-w.t.Context().Done()
+	}()
+	must(w.t, <-started)
 	_ = f.Close()
 	return cmd
 }
