@@ -71,6 +71,10 @@ use_go() {
 	export PATH=${go%/*}:$PATH
 }
 
+# What tests run that need no tag (house_programs_test.go compares).
+# shellcheck disable=SC2034 # used by those who source this
+test_programs=(etcd kube-apiserver kube-controller-manager kube-scheduler helm)
+
 # use_kubernetes PROGRAM... has programs of Kubernetes built, if they are not yet, and tells the tests where they are.
 use_kubernetes() {
 	TOUCHSTONE_KUBERNETES=$("$ROOT/scripts/kubernetes" "$@")
