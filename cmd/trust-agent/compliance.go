@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"touchstone.dev/touchstone/internal/compliance/content"
 	"touchstone.dev/touchstone/internal/compliance/oscap"
 	"touchstone.dev/touchstone/internal/compliance/verdict"
 	"touchstone.dev/touchstone/internal/compliance/xccdf"
@@ -40,12 +41,19 @@ func complianceScanCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c := &cfg.Compliance
+			c := cfg.Compliance
+			if s.Content != "" && s.Content != c.Content { // what is configured is for other content
+				c.Profile, c.Tailoring = "", ""
+			}
 			for _, f := range []struct{ flag, configured *string }{{&s.Content, &c.Content}, {&s.Profile, &c.Profile}, {&tailoring, &c.Tailoring}} {
 				if *f.flag == "" {
 					*f.flag = *f.configured
 				}
 			}
+			if s.Content == "" && s.Profile == "" {
+				s.Content = content.Name
+			}
+			s.Profile = content.ProfileOr(s.Profile, s.Content, content.Worker)
 			if s.Content == "" || s.Profile == "" {
 				return fmt.Errorf("neither the configuration nor --content and --profile say what to scan by: %w", errUsage)
 			}
@@ -84,8 +92,8 @@ func complianceScanCmd() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&config, "config", defaultConfig, "configuration `FILE`")
-	f.StringVar(&s.Content, "content", "", "SCAP source data stream `FILE` (default: that of the configuration)")
-	f.StringVar(&s.Profile, "profile", "", "`ID` of the profile (default: that of the configuration)")
+	f.StringVar(&s.Content, "content", "", "SCAP source data stream `FILE`, or baseline: that of the product (default: that of the configuration, or the baseline)")
+	f.StringVar(&s.Profile, "profile", "", "`ID` of the profile (default: that of the configuration; of the baseline, that for workers)")
 	f.StringVar(&tailoring, "tailoring", "", "XCCDF tailoring `FILE` (default: that of the configuration)")
 	f.StringVar(&s.ARF, "arf", "", "write the whole results (ARF) to `FILE`")
 	f.StringVar(&s.HTML, "report", "", "write a report (HTML) to `FILE`")

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"touchstone.dev/touchstone/internal/compliance/content"
 	"touchstone.dev/touchstone/internal/compliance/oscap"
 	"touchstone.dev/touchstone/internal/compliance/verdict"
 	"touchstone.dev/touchstone/internal/compliance/xccdf"
@@ -22,9 +23,9 @@ import (
 
 // ComplianceConfig says how the agent scans the worker with OpenSCAP.
 type ComplianceConfig struct {
-	// Content is the path of an SCAP source data stream; empty: the worker is not scanned.
+	// Content is the path of an SCAP source data stream, or "baseline": that of the product; empty: the worker is not scanned.
 	Content string `json:"content"`
-	// Profile is the id of a profile of the content, or of the tailoring.
+	// Profile is the id of a profile of the content, or of the tailoring; of the baseline, empty is that for workers.
 	Profile string `json:"profile"`
 	// Tailoring is the path of an XCCDF tailoring; empty: none.
 	Tailoring string `json:"tailoring"`
@@ -140,7 +141,7 @@ func (s *scanner) once(ctx context.Context, node string, asked int64) *protocol.
 // oscap scans the host.
 func (s *scanner) oscap(ctx context.Context, node string) (*oscap.Outcome, error) {
 	r := &oscap.Runner{Time: time.Duration(s.cfg.Timeout), HostRoot: s.root}
-	scan := oscap.Scan{Content: s.cfg.Content, Profile: s.cfg.Profile, Target: protocol.ScanTarget(node)}
+	scan := oscap.Scan{Content: s.cfg.Content, Profile: content.ProfileOr(s.cfg.Profile, s.cfg.Content, content.Worker), Target: protocol.ScanTarget(node)}
 	if s.cfg.Tailoring != "" {
 		b, err := readBounded(s.cfg.Tailoring, maxTailoring)
 		if err != nil {

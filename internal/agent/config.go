@@ -12,6 +12,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/assettag"
 	"touchstone.dev/touchstone/internal/audit/source"
+	"touchstone.dev/touchstone/internal/compliance/content"
 )
 
 // Config is the configuration of the agent. The zero value is not usable; start from Defaults.
@@ -182,7 +183,7 @@ func (c *Config) Validate() error {
 	add(c.ImageProvider.Socket == "" && c.ImageProvider.Runtime != "", "imageProvider.runtime is set without imageProvider.socket: nothing is decrypted then")
 	add(c.ImageProvider.Runtime == "" && c.ImageProvider.StopContainers, "imageProvider.stopContainers is set without imageProvider.runtime: no container is known then")
 	add(len(c.ImageProvider.Socket) > 90 || c.ImageProvider.Socket != "" && c.ImageProvider.Socket[0] != '/', "imageProvider.socket %q: want a path of at most 90 bytes", c.ImageProvider.Socket)
-	add(c.Compliance.Content != "" && c.Compliance.Profile == "", "compliance.profile is not set: name a profile of the content (`oscap info --profiles FILE`)")
+	add(c.Compliance.Content != "" && content.ProfileOr(c.Compliance.Profile, c.Compliance.Content, content.Worker) == "", "compliance.profile is not set: name a profile of the content (`oscap info --profiles FILE`)")
 	add(c.Compliance.Interval < Duration(time.Minute), "compliance.interval must be at least 1m")
 	add(c.Compliance.Timeout < Duration(time.Second), "compliance.timeout must be at least 1s")
 	add(c.Watch.Interval < 0 || c.Watch.Debounce < 0 || c.Watch.MinGap < 0, "watch: no duration may be negative")

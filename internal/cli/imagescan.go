@@ -14,6 +14,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/cli/render"
+	"touchstone.dev/touchstone/internal/compliance/content"
 	"touchstone.dev/touchstone/internal/compliance/image"
 	"touchstone.dev/touchstone/internal/compliance/imagescan"
 	"touchstone.dev/touchstone/internal/compliance/verdict"
@@ -49,17 +50,26 @@ func (a *App) imageScanCmd() *cobra.Command {
 		Long: `Scan an image: its layers are unpacked into a private folder and checked against their digests, oscap evaluates a profile over them, and a feed of
 vulnerabilities in Debian's form (oval-definitions-bookworm.xml) is held against its packages. Nothing of the image is run. oscap needs root.
 
+Without --content and --feed it is held against the baseline of the product (docs/reference/baseline.md), which is for images that keep their packages
+with dpkg; of others that cannot be judged, exit code 2.
+
 IMAGE is an image in a registry, oci:FOLDER[:TAG] or docker-archive:FILE[:NAME:TAG]. Exit code 0: it passes; 1: it does not; 2: it could not be scanned,
 which is no pass. What passes: no rule may fail and no vulnerability be there, unless --policy (its runtime.compliance) or --max-flaws says otherwise.
 With --submit the result goes to AIAS, passed or not; trust classes that ask for a scan of images are held against it.
 
 Logins for registries come from the file of a container client ($DOCKER_CONFIG/config.json or ~/.docker/config.json); credential helpers are not run.`,
-		Example: `  touchstone image scan registry.example/team/app:1.4 --content ssg-debian12-ds.xml --profile xccdf_org.ssgproject.content_profile_standard
+		Example: `  touchstone image scan oci:app
+  touchstone image scan registry.example/team/app:1.4 --content ssg-debian12-ds.xml --profile xccdf_org.ssgproject.content_profile_standard
   touchstone image scan oci:app --feed /srv/oval --max-flaws low=-1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if q.request.Profile == "" && q.request.Feeds == "" || (q.request.Profile == "") != (q.request.Content == "") {
-				return usage(cmd, errors.New("what is it to be scanned for? Give --content FILE and --profile ID, --feed FOLDER, or all three"))
+			r := &q.request
+			if r.Content == "" && (r.Profile != "" || r.Feeds == "") {
+				r.Content = content.Name
+			}
+			r.Profile = content.ProfileOr(r.Profile, r.Content, content.Image)
+			if (r.Profile == "") != (r.Content == "") {
+				return usage(cmd, errors.New("by which profile of the content? Give --profile ID"))
 			}
 			done, err := a.scanImage(cmd, &q, args[0])
 			if err != nil {
@@ -75,8 +85,8 @@ Logins for registries come from the file of a container client ($DOCKER_CONFIG/c
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&q.request.Content, "content", "", "SCAP data stream `FILE`")
-	f.StringVar(&q.request.Profile, "profile", "", "`ID` of a profile of the content, or of the tailoring")
+	f.StringVar(&q.request.Content, "content", "", "SCAP data stream `FILE`, or baseline: that of the product")
+	f.StringVar(&q.request.Profile, "profile", "", "`ID` of a profile of the content, or of the tailoring (default, of the baseline: that for images)")
 	f.StringVar(&q.tailoring, "tailoring", "", "XCCDF tailoring `FILE`")
 	f.StringVar(&q.request.Feeds, "feed", "", "`FOLDER` with feeds of vulnerabilities, oval-definitions-RELEASE.xml (or .gz, .bz2)")
 	f.DurationVar(&q.request.FeedAge, "feed-max-age", 7*24*time.Hour, "how old a feed may be; 0 for any age")

@@ -22,6 +22,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"touchstone.dev/touchstone/internal/compliance/content"
 )
 
 const (
@@ -36,11 +38,17 @@ func debian(t *testing.T, packages ...string) v1.Image {
 	for _, p := range packages {
 		fmt.Fprintf(&status, "Package: %s\nStatus: install ok installed\nMaintainer: x <x@example.org>\nArchitecture: amd64\nVersion: 1.0-3\nDescription: x\n\n", p)
 	}
+	return imageOf(t, map[string]string{
+		"etc/debian_version": "12.15\n", "usr/lib/os-release": "ID=debian\nVERSION_CODENAME=bookworm\n", "var/lib/dpkg/status": status.String(),
+	})
+}
+
+// imageOf makes an image of files.
+func imageOf(t *testing.T, files map[string]string) v1.Image {
+	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	for path, text := range map[string]string{
-		"etc/debian_version": "12.15\n", "usr/lib/os-release": "ID=debian\nVERSION_CODENAME=bookworm\n", "var/lib/dpkg/status": status.String(),
-	} {
+	for path, text := range files {
 		if err := w.WriteHeader(&tar.Header{Name: path, Mode: 0o644, Size: int64(len(text))}); err != nil {
 			t.Fatal(err)
 		}
@@ -133,6 +141,27 @@ func TestImageScan(t *testing.T) {
 	}
 }
 
+// TestImageScanByDefault: without content an image is held against the baseline; one of another system is no pass.
+func TestImageScanByDefault(t *testing.T) {
+	code, got, said := scanFor(t, places(t, debian(t, "base-files"))[1])
+	if code != ExitOK || got["passed"] != true || !strings.Contains(fmt.Sprint(got["Scan"]), content.Digest()) {
+		t.Errorf("a sound image: got %d, %v %s", code, got, said)
+	}
+	place := places(t, debian(t, "base-files", "telnet"))[1]
+	for _, args := range [][]string{{place}, {"--content", content.Name, place}, {"--profile", content.Image, place}} {
+		if code, got, said := scanFor(t, args...); code != ExitNotTrusted || !strings.Contains(fmt.Sprint(got["problems"]), "no_telnet") {
+			t.Errorf("%v, with telnet: got %d, %v %s", args, code, got["problems"], said)
+		}
+	}
+	for name, files := range map[string]map[string]string{
+		"rpm": {"etc/os-release": "ID=fedora\n", "var/lib/rpm/rpmdb.sqlite": "x"}, "apk": {"etc/os-release": "ID=alpine\n", "lib/apk/db/installed": "x"}, "no system": {"app": "x"},
+	} {
+		if code, got, said := scanFor(t, places(t, imageOf(t, files))[1]); code != ExitUnreadable {
+			t.Errorf("%s: got %d, %v %s, want that it could not be scanned", name, code, got, said)
+		}
+	}
+}
+
 // feedFor says that base-files before 1.0-4 has a flaw.
 const feedFor = `<oval_definitions><generator><timestamp>%s</timestamp></generator><definitions><definition class="vulnerability" id="d"><metadata>
 <reference ref_id="CVE-2026-1" source="CVE"/><advisory><severity>High</severity></advisory></metadata><criteria><criterion test_ref="t"/></criteria></definition></definitions>
@@ -160,7 +189,7 @@ func TestImageScanFeed(t *testing.T) {
 	if code, _, said = scanFor(t, "--feed", dir, place); code != ExitUnreadable || !strings.Contains(said, "fetch a new one") {
 		t.Errorf("an old feed: got %d, %s", code, said)
 	}
-	for _, args := range [][]string{{place}, {"--feed", t.TempDir(), place}, {"--feed", dir, "oci:/nowhere"}, {"--profile", "x", place}} {
+	for _, args := range [][]string{{"--content", smallContent, place}, {"--feed", t.TempDir(), place}, {"--feed", dir, "oci:/nowhere"}, {"--profile", "x", place}} {
 		if code, _, said := scanFor(t, args...); code != ExitUnreadable {
 			t.Errorf("%v: got %d, %s, want %d", args, code, said, ExitUnreadable)
 		}

@@ -3,6 +3,7 @@ package policy
 import (
 	"strings"
 
+	"touchstone.dev/touchstone/internal/compliance/content"
 	"touchstone.dev/touchstone/internal/compliance/verdict"
 	"touchstone.dev/touchstone/internal/compliance/xccdf"
 )
@@ -13,7 +14,7 @@ type Compliance struct {
 	Mode string `json:"mode,omitempty" words:"any warn required"`
 	// Profile is the id of the profile that must have been used; empty: any.
 	Profile string `json:"profile,omitempty"`
-	// Content are the SHA-256 of content that counts; empty: any.
+	// Content are the SHA-256 of content that counts, or "baseline": that which comes with this version of AIAS; empty: any.
 	Content []string `json:"content,omitempty"`
 	// Tailorings are the SHA-256 of tailorings that may be used; empty: none.
 	Tailorings []string `json:"tailorings,omitempty"`
@@ -49,7 +50,7 @@ type Waiver struct {
 // Rules are the demands as package verdict takes them.
 func (c *Compliance) Rules() *verdict.Rules {
 	r := &verdict.Rules{
-		Profile: c.Profile, Content: c.Content, Tailoring: c.Tailorings, MaxAge: c.MaxAge.Duration, Required: c.Required,
+		Profile: c.Profile, Content: c.digests(), Tailoring: c.Tailorings, MaxAge: c.MaxAge.Duration, Required: c.Required,
 		MaxFailed:       verdict.Budget{High: c.MaxFailed.High, Medium: c.MaxFailed.Medium, Low: c.MaxFailed.Low},
 		IgnoreUndecided: c.Undecided == "ignore", MinScore: float64(c.MinScore),
 	}
@@ -59,8 +60,20 @@ func (c *Compliance) Rules() *verdict.Rules {
 	return r
 }
 
+// digests are those of Content, with that of the baseline for its name.
+func (c *Compliance) digests() []string {
+	var out []string
+	for _, d := range c.Content {
+		if d == content.Name {
+			d = content.Digest()
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
 func (c *Compliance) validate(e *errs) {
-	for name, list := range map[string][]string{"content": c.Content, "tailorings": c.Tailorings} {
+	for name, list := range map[string][]string{"content": c.digests(), "tailorings": c.Tailorings} {
 		for _, d := range list {
 			if !isDigest(d) || d != strings.ToLower(d) {
 				e.add("runtime.compliance.%s: %q is not a SHA-256 in lower case", name, d)

@@ -1,9 +1,12 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"touchstone.dev/touchstone/internal/compliance/content"
 )
 
 func withCompliance(lines ...string) []byte {
@@ -22,6 +25,18 @@ func TestCompliance(t *testing.T) {
 	}
 	if want := time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC); len(r.Waivers) != 1 || !r.Waivers[0].Until.Equal(want) {
 		t.Errorf("waivers: got %+v, want one until %s", r.Waivers, want)
+	}
+}
+
+// TestBaselineByName: a policy can name the baseline of this version, beside digests.
+func TestBaselineByName(t *testing.T) {
+	other := strings.Repeat("ab", 32)
+	p, err := Parse(withCompliance("content: [baseline, " + other + "]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.Spec.Runtime.Compliance.Rules().Content, []string{content.Digest(), other}; !slices.Equal(got, want) {
+		t.Errorf("content: got %q, want %q", got, want)
 	}
 }
 

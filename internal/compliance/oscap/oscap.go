@@ -43,7 +43,7 @@ type Runner struct {
 
 // Scan says what to evaluate.
 type Scan struct {
-	Content   string // path of a source data stream
+	Content   string // path of a source data stream, or content.Name: the baseline
 	Profile   string // id of a profile, of the tailoring when there is one
 	Tailoring []byte // XCCDF Tailoring; nil: none
 	// Root is the root of an image or container; empty: the host that runs. It is not written to.

@@ -1,6 +1,7 @@
 package oscap
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"touchstone.dev/touchstone/internal/compliance/content"
 	"touchstone.dev/touchstone/internal/compliance/xccdf"
 )
 
@@ -106,9 +108,17 @@ func (w *work) find() (string, error) {
 	return "", failed(NoTool, "oscap is not installed on the host (%s): on Debian, `apt install openscap-scanner`", w.chroot)
 }
 
+// openContent opens a data stream: a file, or the baseline by its name.
+func openContent(name string) (io.ReadCloser, error) {
+	if name == content.Name {
+		return io.NopCloser(bytes.NewReader(content.Baseline())), nil
+	}
+	return os.Open(name)
+}
+
 // readContent copies the content while it is hashed, so that what is evaluated is what the digest says, and looks for the profile.
 func (w *work) readContent() error {
-	in, err := os.Open(w.Content)
+	in, err := openContent(w.Content)
 	if err != nil {
 		return failed(BadContent, "the content cannot be read: %v", err)
 	}
