@@ -97,7 +97,7 @@ func (a *Agent) openAudit() error {
 		}
 		u.keeper = &rules.Keeper{Governor: rules.Governor{Ctl: rules.Auditctl, Budget: rules.DefaultBudget}, Agent: self}
 	}
-	u.sender = newAuditSender(spool, backoff{initial: time.Duration(a.cfg.Backoff.Initial), max: time.Duration(a.cfg.Backoff.Max)}, a.log)
+	u.sender = newAuditSender(spool, backoff{initial: time.Duration(a.cfg.Backoff.Initial), max: time.Duration(a.cfg.Backoff.Max)}, a.Ask, a.log)
 	a.audit = u
 	return nil
 }

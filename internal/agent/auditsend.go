@@ -19,6 +19,7 @@ const auditBatch = 1 << 20
 type auditSender struct {
 	spool *chain.Spool
 	wait  backoff
+	ask   func() // for an attestation
 	log   *slog.Logger
 
 	mu   sync.Mutex
@@ -26,8 +27,8 @@ type auditSender struct {
 	came chan struct{} // closed when there is a link
 }
 
-func newAuditSender(spool *chain.Spool, wait backoff, log *slog.Logger) *auditSender {
-	return &auditSender{spool: spool, wait: wait, log: log, came: make(chan struct{})}
+func newAuditSender(spool *chain.Spool, wait backoff, ask func(), log *slog.Logger) *auditSender {
+	return &auditSender{spool: spool, wait: wait, ask: ask, log: log, came: make(chan struct{})}
 }
 
 // enter gives the sender a link; leave takes it away.
@@ -117,6 +118,9 @@ func (s *auditSender) send(ctx context.Context) error {
 			return s.refused(err)
 		}
 		s.wait.reset()
+		if got.Attest {
+			s.ask()
+		}
 		if seq, err = s.place(got); err != nil {
 			return err
 		}

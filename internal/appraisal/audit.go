@@ -25,6 +25,12 @@ var auditFaults = map[claims.AuditState]auditFault{
 		"the agent's spool was removed or damaged, or the worker was installed anew", auditRemedy},
 	claims.AuditHole: {Fail, "audit events never came to AIAS, and the worker does not have them any more",
 		"the spool of the agent was damaged or changed, or AIAS was put back to an older state", auditRemedy},
+	claims.AuditBooted: {Fail, "the worker tells of a boot that its TPM did not count",
+		"its kernel was replaced without a reset (kexec), it was switched off while it slept, or somebody with all rights on it pretends a boot, which would end what was found on it",
+		"find out how it was booted; boot it anew, from a source that you trust; then `touchstone audit accept NODE`"},
+	claims.AuditReset: {Fail, "the TPM of the worker was reset beneath a system that went on: its PCRs may have been filled in anew",
+		"the TPM was reset by hand, or lost its state while the machine slept (CVE-2018-6622)",
+		"treat the worker as compromised unless you know why; boot it anew; then `touchstone audit accept NODE`"},
 	claims.AuditStopped: {Fail, "the worker sent audit events before, and states nothing about them any more",
 		"auditing was taken out of the agent's configuration, or the agent is an older one", "put `audit` into the agent's configuration; if it was taken out on purpose, `touchstone audit accept NODE`"},
 }

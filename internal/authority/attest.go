@@ -59,8 +59,8 @@ func (a *Authority) attest(ctx context.Context, n *node, body []byte, from netip
 	if err == nil {
 		exp := a.expect(ctx, doc.Nonce, n.ak, n.checkpoint, now)
 		exp.AssetTag = n.tag.wanted(a, n, doc.Nonce, now)
-		exp.Detections = n.detected()
-		exp.Audit = a.auditExpectation(n)
+		exp.Detections = n.detected
+		exp.Audit = a.auditExpectation(ctx, n)
 		exp.Compliance = n.compliance.Load()
 		if exp.DiskKeys, err = a.diskKeys(ctx, n.name); err == nil {
 			out, err = a.appraise(ctx, snap, doc, exp)

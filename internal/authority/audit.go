@@ -49,9 +49,9 @@ func (a *Authority) openAudit() (*auditor, error) {
 	var err error
 	u.archive, err = archive.Open(archive.Options{
 		Dir: filepath.Join(a.cfg.Data, auditFolder), MaxBytes: a.cfg.Audit.MaxBytes, MaxAge: time.Duration(a.cfg.Audit.MaxAge), Now: a.now, Log: a.log,
-		Accepted: func(node string, entries []chain.Entry) {
+		Accepted: func(node string, id chain.ID, entries []chain.Entry) {
 			if n := a.node(node); n != nil {
-				a.lookAt(n, entries)
+				a.lookAt(n, id, entries)
 			}
 		},
 	})
@@ -59,10 +59,10 @@ func (a *Authority) openAudit() (*auditor, error) {
 }
 
 // lookAt has entries that are in the archive looked at. What that could not write down is looked at again when the process begins anew.
-func (a *Authority) lookAt(n *node, entries []chain.Entry) {
+func (a *Authority) lookAt(n *node, id chain.ID, entries []chain.Entry) {
 	ctx, cancel := context.WithTimeout(context.Background(), handleTime)
 	defer cancel()
-	if err := a.audited(ctx, n, entries); err != nil {
+	if err := a.audited(ctx, n, id, entries); err != nil {
 		a.log.Error("audit events were not looked at", "node", n.name, "err", err)
 	}
 }
@@ -78,7 +78,7 @@ func (a *Authority) catchUp(n *node, f *archive.Node) error {
 	if at := f.Position(); at.Seq > n.auditedUpTo() {
 		at.Seq = n.auditedUpTo()
 		err := f.From(context.Background(), at, func(p *archive.Place) error {
-			a.lookAt(n, archive.Entries(p.Batch))
+			a.lookAt(n, p.Batch.Before.Chain, archive.Entries(p.Batch))
 			return nil
 		})
 		if err != nil {
@@ -102,10 +102,10 @@ func (u *auditor) limit(node string, perSecond int64) *rate.Limiter {
 }
 
 // auditExpectation compares the statement of new Evidence with the archive, and remembers what was signed.
-func (a *Authority) auditExpectation(n *node) func(*evidence.AuditStatement) claims.Audit {
-	return func(s *evidence.AuditStatement) claims.Audit {
+func (a *Authority) auditExpectation(ctx context.Context, n *node) func(*claims.Quote, *evidence.AuditStatement) claims.Audit {
+	return func(q *claims.Quote, s *evidence.AuditStatement) claims.Audit {
 		if s != nil {
-			if err := a.signedAudit(n, s); err != nil {
+			if err := a.signedAudit(ctx, n, q, s); err != nil {
 				a.log.Error("the signed state of an audit chain cannot be kept", "node", n.name, "err", err)
 			}
 		}
@@ -113,22 +113,28 @@ func (a *Authority) auditExpectation(n *node) func(*evidence.AuditStatement) cla
 	}
 }
 
-// signedAudit remembers what the TPM of a node signed.
-func (a *Authority) signedAudit(n *node, s *evidence.AuditStatement) error {
+// signedAudit remembers what the TPM of a node signed. Detections that a boot ends are ended by what its quotes say of boots.
+func (a *Authority) signedAudit(ctx context.Context, n *node, q *claims.Quote, s *evidence.AuditStatement) error {
 	f, err := a.audit.archive.Node(n.name)
 	if err != nil {
 		return err
 	}
-	st := &archive.Statement{BootID: s.BootID, Lost: s.Lost}
+	st := &archive.Statement{BootID: s.BootID, Lost: s.Lost, Key: n.akName, ResetCount: q.ResetCount, RestartCount: q.RestartCount}
 	st.Position.Seq = s.Seq
 	copy(st.Position.Chain[:], s.Chain)
 	copy(st.Position.Head[:], s.Head)
-	return f.Signed(st)
+	if err := f.Signed(st); err != nil {
+		return err
+	}
+	n.watch.mu.Lock()
+	defer n.watch.mu.Unlock()
+	return a.keepDetections(ctx, n, n.watch.booted(a.rules.Load(), f), nil, false)
 }
 
 // auditStates are the claims that findings become.
 var auditStates = map[string]claims.AuditState{
 	archive.Fork: claims.AuditForked, archive.Restart: claims.AuditRestarted, archive.Hole: claims.AuditHole, archive.Rollback: claims.AuditRolledBack,
+	archive.Boot: claims.AuditBooted, archive.Reset: claims.AuditReset,
 }
 
 // auditClaim says how a node stands; s is what it stated, nil when it stated nothing.

@@ -45,7 +45,7 @@ func (s *chained) statement() *evidence.AuditStatement {
 }
 
 func (s *chained) claim() claims.Audit {
-	return s.m.w.auditExpectation(s.m.w.Authority.node(s.m.name))(s.statement())
+	return s.m.w.auditExpectation(s.m.w.t.Context(), s.m.w.Authority.node(s.m.name))(&claims.Quote{ResetCount: s.m.clock.ResetCount}, s.statement())
 }
 
 func (w *world) chained(name string) *chained {

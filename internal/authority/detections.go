@@ -103,11 +103,16 @@ func (a *Authority) loadDetections(ctx context.Context) (map[int64]*watch, error
 
 // audited looks at entries of a node's audit chain that AIAS has taken in for good, in order. What they show is in the store when it returns, and
 // the node is judged again at once. Entries that were looked at before do no harm.
-func (a *Authority) audited(ctx context.Context, n *node, entries []chain.Entry) error {
+func (a *Authority) audited(ctx context.Context, n *node, id chain.ID, entries []chain.Entry) error {
+	f, err := a.audit.archive.Node(n.name)
+	if err != nil {
+		return err
+	}
 	w := n.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	st := w.entries(a.rules.Load(), entries, a.now())
+	st := w.entries(a.rules.Load(), id, entries, a.now())
+	st.join(w.booted(a.rules.Load(), f))
 	return a.keepDetections(ctx, n, st, nil, false)
 }
 
@@ -149,6 +154,13 @@ func (a *Authority) keepDetections(ctx context.Context, n *node, st watchStep, a
 		a.log.Warn("misuse found in audit events", "node", n.name, "rule", d.Rule, "severity", d.Severity, "effect", d.Effect, "what", d.What, "who", d.Who, "event", d.Event, "detection", id)
 	}
 	return nil
+}
+
+// unsigned reports whether something was found that the node's TPM should sign soon: a boot ends it, and it counts as of the boot in which it is signed.
+func (a *Authority) unsigned(n *node) bool {
+	n.watch.mu.Lock()
+	defer n.watch.mu.Unlock()
+	return n.watch.unsigned(a.rules.Load())
 }
 
 // detected returns the detections of a node for the verifier.

@@ -11,26 +11,52 @@ import (
 	"time"
 
 	"touchstone.dev/touchstone/internal/audit/chain"
+	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/result"
 )
 
-// watched is a trusted node whose audit events AIAS gets.
+// watched is a trusted node whose audit events AIAS gets, and whose TPM signs where their chain stands.
 type watched struct {
 	*tagMachine
-	seq  uint64
-	stop func()
+	*chained
+	boot  string // as the machine tells
+	asked bool   // AIAS asked for an attestation with its last answer
+	stop  func()
 }
 
 func newWatched(t *testing.T) *watched {
 	w := realWorld(t)
-	m := &watched{tagMachine: w.tagMachine("worker-1")}
+	m := &watched{tagMachine: w.tagMachine("worker-1"), boot: "boot-1"}
+	m.chained = &chained{m: m.machine, at: chain.Start(chain.ID{1})}
 	m.run()
 	t.Cleanup(func() { m.stop() })
 	if r := m.judged(m.answer()); !r.Trusted {
 		t.Fatalf("a machine that booted well is not trusted: %+v", r.Levels)
 	}
 	m.start("boot-1")
+	m.states = func() *evidence.Statement {
+		s := m.statement()
+		s.BootID = m.boot
+		return &evidence.Statement{Audit: s}
+	}
 	return m
+}
+
+// attests sends Evidence for a new challenge, with a statement.
+func (m *watched) attests() *result.Result {
+	m.w.t.Helper()
+	if err := m.w.call(m.http, http.MethodGet, protocol.PathChallenge, nil, &m.next); err != nil {
+		m.w.t.Fatal(err)
+	}
+	return m.judged(m.answer())
+}
+
+// reboots as a machine does: its TPM counts that, and its agent says so.
+func (m *watched) reboots(boot string) {
+	m.clock.ResetCount++
+	m.boot = boot
+	m.start(boot)
 }
 
 // run lets AIAS do what it does without a request.
@@ -44,11 +70,28 @@ func (m *watched) run() {
 
 func (m *watched) feed(kind chain.Kind, body []byte, c chain.Context) {
 	m.w.t.Helper()
-	m.seq++
-	e := chain.Entry{Seq: m.seq, Time: m.w.clock.Now(), Kind: kind, Context: c, Body: body}
-	if err := m.w.audited(context.Background(), m.w.Authority.node(m.name), []chain.Entry{e}); err != nil {
+	m.post(m.entry(kind, body, c))
+}
+
+// entry makes the next entry; post sends some.
+func (m *watched) entry(kind chain.Kind, body []byte, c chain.Context) *chain.Batch {
+	e := chain.Entry{Seq: m.at.Seq + 1, Time: m.w.clock.Now(), Kind: kind, Context: c, Body: body}
+	raw, err := e.Append(nil)
+	if err != nil {
 		m.w.t.Fatal(err)
 	}
+	b := &chain.Batch{Before: m.at, Entries: [][]byte{raw}}
+	m.at = m.at.After(raw)
+	return b
+}
+
+func (m *watched) post(b *chain.Batch) {
+	m.w.t.Helper()
+	got, err := m.chained.send(b, "")
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	m.asked = got.Attest
 }
 
 func (m *watched) start(boot string) {
@@ -61,12 +104,17 @@ func (m *watched) start(boot string) {
 
 // event feeds one event of these records ("SYSCALL arch=...").
 func (m *watched) event(c chain.Context, lines ...string) {
+	m.w.t.Helper()
+	m.feed(chain.KindEvent, m.text(lines...), c)
+}
+
+func (m *watched) text(lines ...string) []byte {
 	var raw strings.Builder
 	for _, l := range lines {
 		kind, body, _ := strings.Cut(l, " ")
-		fmt.Fprintf(&raw, "type=%s msg=audit(%d.500:%d): %s\n", kind, m.w.clock.Now().Unix(), m.seq+1, body)
+		fmt.Fprintf(&raw, "type=%s msg=audit(%d.500:%d): %s\n", kind, m.w.clock.Now().Unix(), m.at.Seq+1, body)
 	}
-	m.feed(chain.KindEvent, []byte(raw.String()), c)
+	return []byte(raw.String())
 }
 
 // level5 waits until the signed result says so of level 5.
@@ -119,8 +167,8 @@ func TestDetectionFellsAndIsCleared(t *testing.T) {
 	if got := m.list(); len(got) != 1 || got[0].Count != 2 {
 		t.Fatalf("after a restart: got %+v, want what was there", got)
 	}
-	if a := m.w.Authority.node(m.name).auditedUpTo(); a != m.seq {
-		t.Errorf("auditedUpTo: got %d, want %d", a, m.seq)
+	if a := m.w.Authority.node(m.name).auditedUpTo(); a != m.at.Seq {
+		t.Errorf("auditedUpTo: got %d, want %d", a, m.at.Seq)
 	}
 	if m.judged(m.answer()).Trusted {
 		t.Error("fresh Evidence lifts a detection")
@@ -156,11 +204,25 @@ func TestDetectionEnds(t *testing.T) {
 		m := newWatched(t)
 		m.event(chain.Context{Unit: "ssh.service"}, load)
 		m.level5("fail Kernel module loaded")
+		if !m.asked {
+			t.Error("AIAS does not ask for a signature on what it found")
+		}
 		m.start("boot-1") // the agent began anew, not the worker
+		m.attests()
 		if len(m.list()) != 1 {
 			t.Fatal("a start of the agent ends what only a boot does")
 		}
-		m.start("boot-2")
+		m.start("boot-1")
+		if m.asked {
+			t.Error("AIAS asks for a signature that it has")
+		}
+		m.reboots("boot-2")
+		if len(m.list()) != 1 {
+			t.Fatal("the worker's word on a boot ends what only a boot does")
+		}
+		if r := m.attests(); !r.Trusted {
+			t.Errorf("after a boot that the TPM counted: %+v", r.Levels)
+		}
 		m.level5("pass")
 	})
 	t.Run("repair", func(t *testing.T) {
@@ -176,11 +238,18 @@ func TestDetectionEnds(t *testing.T) {
 func TestDetectionsAreBounded(t *testing.T) {
 	m := newWatched(t)
 	m.stop() // the loop tells losses, too
+	var many *chain.Batch
 	for i := range 3000 {
+		b := m.entry(chain.KindEvent, m.text(strings.Replace(load, "/opt/x", fmt.Sprintf("/opt/%d", i), 1)), chain.Context{})
 		if i%100 == 0 {
 			m.w.clock.Advance(time.Minute) // a new budget
+			many = b
+		} else {
+			many.Entries = append(many.Entries, b.Entries...)
 		}
-		m.event(chain.Context{}, strings.Replace(load, "/opt/x", fmt.Sprintf("/opt/%d", i), 1))
+		if i%100 == 99 {
+			m.post(many)
+		}
 	}
 	got := m.list()
 	if len(got) > maxDetections+1 || len(got) < maxDetections {

@@ -106,7 +106,9 @@ func (a *Authority) takeAudit(w http.ResponseWriter, n *node, batch *chain.Batch
 	case err != nil:
 		return err
 	}
-	return answer(w, ack(at))
+	out := ack(at)
+	out.Attest = a.unsigned(n)
+	return answer(w, out)
 }
 
 func (a *Authority) auditConflict(kind, title string, at chain.Position) error {

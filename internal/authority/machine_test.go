@@ -30,6 +30,8 @@ type machine struct {
 	cert  string
 	next  protocol.Challenge
 	latch []byte // in tpm.LatchPCR
+	// states is what the machine states with its quotes; nil: nothing.
+	states func() *evidence.Statement
 }
 
 func (w *world) machine(name string) *machine {

@@ -78,7 +78,13 @@ func (m *machine) quoted(c protocol.Challenge, bank *tpm.Bank) *evidence.Documen
 	for _, i := range set.Indices() {
 		values[i] = bank.Values[i]
 	}
-	msg, sig := m.tpm.Quote(c.Nonce, []*tpm.Bank{bank}, []tpm.Selection{{Alg: tpm.AlgSHA256, PCRs: set}}, m.clock)
+	if m.states != nil {
+		var err error
+		if d.Statement, err = evidence.EncodeStatement(m.states()); err != nil {
+			m.w.t.Fatal(err)
+		}
+	}
+	msg, sig := m.tpm.Quote(evidence.Qualify(c.Nonce, d.Statement), []*tpm.Bank{bank}, []tpm.Selection{{Alg: tpm.AlgSHA256, PCRs: set}}, m.clock)
 	d.Quotes = []evidence.Quote{{Message: msg, Signature: sig, PCRs: []evidence.PCRBank{{Alg: tpm.AlgSHA256, Values: values}}}}
 	return d
 }

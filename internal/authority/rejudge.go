@@ -143,8 +143,8 @@ func (a *Authority) judgeKept(ctx context.Context, n *node, s *Snapshot, t *tag)
 	}
 	exp := a.expect(ctx, doc.Nonce, g.key, nil, g.now)
 	exp.AssetTag = t.wanted(a, n, doc.Nonce, g.now)
-	exp.Detections = n.detected()
-	exp.Audit = func(s *evidence.AuditStatement) claims.Audit { return a.auditClaim(n, s) }
+	exp.Detections = n.detected
+	exp.Audit = func(_ *claims.Quote, s *evidence.AuditStatement) claims.Audit { return a.auditClaim(n, s) }
 	exp.Compliance = n.compliance.Load()
 	if exp.DiskKeys, err = a.diskKeys(ctx, n.name); err != nil {
 		return nil, err

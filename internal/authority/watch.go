@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"touchstone.dev/touchstone/internal/audit/archive"
 	"touchstone.dev/touchstone/internal/audit/chain"
 	"touchstone.dev/touchstone/internal/audit/detect"
 	"touchstone.dev/touchstone/internal/audit/record"
@@ -29,12 +30,17 @@ type detection struct {
 	Seen      time.Time     `json:"seen"`               // when AIAS saw it last, by its own clock
 	Namespace string        `json:"namespace,omitempty"`
 	Pod       string        `json:"pod,omitempty"`
+	// Where it was seen last, and in which boot, by what the TPM signed (archive.Node.BootOf); 0: no quote covers it yet.
+	Chain string `json:"chain,omitempty"`
+	Seq   uint64 `json:"seq,omitempty"`
+	Boot  uint64 `json:"boot,omitempty"`
 }
 
 // watch is what AIAS finds in the audit events of one node.
 type watch struct {
 	mu      sync.Mutex
 	node    *detect.Node // nil until the first event; of one set of rules
+	chain   string       // that the entry is of which is looked at
 	kept    map[string]*detection
 	seen    store.Seen
 	saved   store.Seen // as the store has it
@@ -54,7 +60,8 @@ type watchStep struct {
 }
 
 // entries looks at entries of the node's chain, in order; those that were looked at before are left out.
-func (w *watch) entries(set *detect.Set, entries []chain.Entry, now time.Time) watchStep {
+func (w *watch) entries(set *detect.Set, id chain.ID, entries []chain.Entry, now time.Time) watchStep {
+	w.chain = id.String()
 	if w.node == nil || w.node.Set() != set {
 		w.node = set.NewNode() // what correlations waited for begins anew with other rules
 	}
@@ -76,23 +83,47 @@ func (w *watch) entries(set *detect.Set, entries []chain.Entry, now time.Time) w
 				continue
 			}
 			w.event(ev, &e.Context, now, &st)
-		case chain.KindStart:
-			w.start(set, e.Body, &st)
 		}
 	}
 	return st
 }
 
-// start ends what a new boot of the worker ends.
-func (w *watch) start(set *detect.Set, body []byte, st *watchStep) {
-	var b chain.Begin
-	if err := chain.DecodeBody(body, &b); err != nil || b.BootID == "" || b.BootID == w.seen.Boot {
-		return
+// booted ends what a boot of the worker ends. What the worker says of its boots does not count: a detection ends when the TPM counts a reset behind
+// the quote that first covered it.
+func (w *watch) booted(set *detect.Set, f *archive.Node) watchStep {
+	st := watchStep{put: map[string]bool{}}
+	rules, boot := set.FixedByBoot(), f.Boot()
+	for id, d := range w.kept {
+		if !slices.Contains(rules, d.Rule) {
+			continue
+		}
+		if d.Boot == 0 {
+			if d.Boot = f.BootOf(d.Chain, d.Seq); d.Boot > 0 {
+				w.dirty[id] = true
+			}
+		}
+		if d.Boot > 0 && d.Boot < boot {
+			w.drop(id, &st)
+		}
 	}
-	known := w.seen.Boot != ""
-	w.seen.Boot = b.BootID
-	if known {
-		w.fixed(set.FixedByBoot(), st)
+	return st
+}
+
+// unsigned reports whether a detection that a boot ends waits for a quote that covers it.
+func (w *watch) unsigned(set *detect.Set) bool {
+	rules := set.FixedByBoot()
+	for _, d := range w.kept {
+		if d.Boot == 0 && slices.Contains(rules, d.Rule) {
+			return true
+		}
+	}
+	return false
+}
+
+func (st *watchStep) join(o watchStep) {
+	st.news = st.news || o.news
+	for id := range o.put {
+		st.put[id] = true
 	}
 }
 
@@ -141,6 +172,7 @@ func (w *watch) add(d *detect.Detection, now time.Time, st *watchStep) {
 	}
 	k.Count++
 	k.Last, k.Event, k.Seen = d.At, d.Event, now
+	k.Chain, k.Seq, k.Boot = w.chain, w.seen.Seq, 0
 	k.Severity, k.Effect, k.Lifetime = d.Rule.Doc.Level, d.Rule.Effect.Effect, d.Rule.Effect.Lifetime()
 	k.Until, k.Techniques, k.Remedy = d.Rule.Effect.Until(), d.Rule.Techniques, d.Rule.Effect.Remedy
 	k.Harmless = strings.ToLower(strings.Join(d.Rule.Doc.FalsePositives, "; "))

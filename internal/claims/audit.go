@@ -13,6 +13,8 @@ const (
 	AuditRolledBack AuditState = "rolled-back" // less was signed than before: the end was cut off
 	AuditRestarted  AuditState = "restarted"   // a new chain, and nobody said that it may begin
 	AuditHole       AuditState = "hole"        // entries never came, and the worker does not have them any more
+	AuditBooted     AuditState = "booted"      // a boot was told of that the TPM knows nothing of
+	AuditReset      AuditState = "tpm-reset"   // the TPM was reset beneath a system that went on
 	AuditStopped    AuditState = "stopped"     // stated before, and no more
 	AuditShown      AuditState = "shown"       // stated, and nobody here has the chain
 )

@@ -28,6 +28,8 @@ type AuditAck struct {
 	Chain string `json:"chain"` // hexadecimal, as Head; both of zeros when there is nothing
 	Seq   uint64 `json:"seq"`
 	Head  string `json:"head"`
+	// Attest asks the node to attest soon, so that its TPM signs what AIAS has just found.
+	Attest bool `json:"attest,omitempty"`
 }
 
 // AuditReport is where the audit chain of a node stands.
@@ -49,7 +51,7 @@ type AuditReport struct {
 
 // AuditFinding is something that an honest worker does not do.
 type AuditFinding struct {
-	Kind     string    `json:"kind"` // fork, restart, hole or rolled-back
+	Kind     string    `json:"kind"` // fork, restart, hole, rolled-back, boot or tpm-reset
 	At       time.Time `json:"at"`
 	Seq      uint64    `json:"seq"`
 	Last     uint64    `json:"last,omitempty"`

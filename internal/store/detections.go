@@ -11,8 +11,7 @@ type Detection struct {
 
 // Seen is how far AIAS has looked through the audit events of a node.
 type Seen struct {
-	Seq  uint64 // of the last entry
-	Boot string // boot that it was of
+	Seq uint64 // of the last entry
 }
 
 // DetectionStep changes the detections of a node.
@@ -42,10 +41,10 @@ func (s *SQLite) DetectionsSeen(ctx context.Context) (map[int64]Seen, error) {
 	rows, err := list(ctx, s.read, func(scan func(...any) error) (row, error) {
 		var r row
 		var seq int64
-		err := scan(&r.node, &seq, &r.seen.Boot)
+		err := scan(&r.node, &seq)
 		r.seen.Seq = uint64(seq) //nolint:gosec // written so
 		return r, err
-	}, `SELECT node, seen, boot FROM detections_seen`)
+	}, `SELECT node, seen FROM detections_seen`)
 	out := make(map[int64]Seen, len(rows))
 	for _, r := range rows {
 		out[r.node] = r.seen
@@ -67,8 +66,8 @@ func (s *SQLite) SaveDetections(ctx context.Context, d *DetectionStep) error {
 			}
 		}
 		if d.Seen != nil {
-			if _, err := t.exec(`INSERT INTO detections_seen (node, seen, boot) VALUES (?, ?, ?) ON CONFLICT (node) DO UPDATE SET seen = excluded.seen, boot = excluded.boot`,
-				d.Node, int64(d.Seen.Seq), d.Seen.Boot); err != nil { //nolint:gosec // read back as it is written
+			if _, err := t.exec(`INSERT INTO detections_seen (node, seen, boot) VALUES (?, ?, '') ON CONFLICT (node) DO UPDATE SET seen = excluded.seen`,
+				d.Node, int64(d.Seen.Seq)); err != nil { //nolint:gosec // read back as it is written
 				return err
 			}
 		}

@@ -38,12 +38,13 @@ type Expectation struct {
 	Facts    func(digest []byte) (map[string][]byte, error)
 	// AssetTag is what was issued for the node's TPM; nil when nothing was, or offline.
 	AssetTag *AssetTag
-	// Detections are those that count of the node, the worst first; nil offline.
-	Detections claims.Detections
+	// Detections are those that count of the node, the worst first; it is called after Audit, once. Nil offline.
+	Detections func() claims.Detections
 	// DiskKeys is what AIAS knows of the keys that open the volumes of the node; nil offline.
 	DiskKeys *claims.DiskKeys
-	// Audit compares a statement with the audit events that are here; it is called with nil for Evidence without one. Nil offline.
-	Audit func(*evidence.AuditStatement) claims.Audit
+	// Audit compares a statement with the audit events that are here; it is called with nil for Evidence without one, and never for Evidence that
+	// is not authentic. Nil offline.
+	Audit func(*claims.Quote, *evidence.AuditStatement) claims.Audit
 	// Compliance is the newest compliance scan of the node; nil when there is none, or offline.
 	Compliance *claims.Compliance
 }

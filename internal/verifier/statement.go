@@ -21,9 +21,12 @@ func (s *session) state() error {
 	}
 	switch {
 	case s.exp.Audit != nil:
-		s.audit = s.exp.Audit(audit)
+		s.audit = s.exp.Audit(&s.authentic.quote, audit)
 	case audit != nil:
 		s.audit = claims.Audit{State: claims.AuditShown}
+	}
+	if s.exp.Detections != nil {
+		s.detections = s.exp.Detections()
 	}
 	if audit == nil {
 		return nil

@@ -29,7 +29,10 @@ func auditStatement() *evidence.Statement {
 func TestStatement(t *testing.T) {
 	v, w := testVerifier(t), newWorker(t)
 	exp := w.expectation()
-	exp.Audit = func(s *evidence.AuditStatement) claims.Audit {
+	exp.Audit = func(q *claims.Quote, s *evidence.AuditStatement) claims.Audit {
+		if q.ResetCount == 0 {
+			t.Errorf("the quote that covers the statement is missing: %+v", q)
+		}
 		if s == nil {
 			return claims.Audit{State: claims.AuditStopped}
 		}

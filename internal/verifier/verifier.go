@@ -117,6 +117,8 @@ type session struct {
 	tag       claims.AssetTag
 	statement *evidence.Statement
 	audit     claims.Audit
+
+	detections claims.Detections
 }
 
 func (s *session) appraise() (*Outcome, error) {
@@ -226,7 +228,7 @@ func (s *session) verdictKey(boot digest) digest {
 	}
 	s.addAudit(h)
 	s.addCompliance(h)
-	if d := s.exp.Detections; len(d) > 0 {
+	if d := s.detections; len(d) > 0 {
 		fmt.Fprintf(h, "\x00detections\x00%s", d.Text())
 	}
 	return digest(h.Sum(nil))

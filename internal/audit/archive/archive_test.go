@@ -103,7 +103,7 @@ func bodies(t testing.TB, n *Node) (out []string) {
 func TestAppend(t *testing.T) {
 	dir := t.TempDir()
 	told := 0
-	a, n := openArchive(t, Options{Dir: dir, Accepted: func(_ string, e []chain.Entry) { told += len(e) }})
+	a, n := openArchive(t, Options{Dir: dir, Accepted: func(_ string, _ chain.ID, e []chain.Entry) { told += len(e) }})
 	s := newSender(t, 1)
 	mustAppend(t, n, s.add(10, "event"))
 	mustAppend(t, n, s.from(0, 10)) // the acknowledgement was lost

@@ -19,6 +19,8 @@ const (
 	Restart  = "restart"     // a new chain
 	Hole     = "hole"        // entries that never came
 	Rollback = "rolled-back" // less was signed than before
+	Boot     = "boot"        // a boot that the TPM knows nothing of
+	Reset    = "tpm-reset"   // a reset of the TPM beneath a system that went on
 )
 
 // Finding is something that an honest worker does not do. It stands until a person accepts it.
@@ -69,7 +71,8 @@ type book struct {
 	Cut      Cut       `json:"cut,omitzero"`
 	Chains   []string  `json:"chains,omitempty"` // that were removed whole
 	Lost     uint64    `json:"lost,omitempty"`   // the kernel's counter in the newest statement
-	Boot     string    `json:"boot,omitempty"`
+	Boot     string    `json:"boot,omitempty"`   // id in the newest statement
+	Boots    boots     `json:"boots,omitzero"`
 	Grown    []Growth  `json:"grown,omitempty"`
 }
 

@@ -38,7 +38,7 @@ type Options struct {
 	Now      func() time.Time
 	Log      *slog.Logger
 	// Accepted is called with new entries when they are durable, in order for each node; nil: nobody.
-	Accepted func(node string, entries []chain.Entry)
+	Accepted func(node string, id chain.ID, entries []chain.Entry)
 }
 
 // Archive holds the chains of all nodes. It is safe for concurrent use.

@@ -115,7 +115,9 @@ func (n *Node) Append(b *chain.Batch, enrolled time.Time, lost bool) (chain.Posi
 	if err := n.write(b, after, now); err != nil {
 		return at, fmt.Errorf("%w: %w", ErrFull, err)
 	}
-	n.tell(b, now)
+	if err := n.tell(b, now); err != nil {
+		return after, err
+	}
 	return after, n.settle(b, now)
 }
 
@@ -250,16 +252,24 @@ func (n *Node) open() error {
 }
 
 // tell calls Accepted with the entries.
-func (n *Node) tell(b *chain.Batch, now time.Time) {
+func (n *Node) tell(b *chain.Batch, now time.Time) error {
 	entries := Entries(b)
+	var starts []*chain.Entry
 	for i := range entries {
-		if entries[i].Kind == chain.KindGap {
+		switch entries[i].Kind {
+		case chain.KindGap:
 			n.noteGap(now)
+		case chain.KindStart:
+			starts = append(starts, &entries[i])
 		}
 	}
-	if n.opt.Accepted != nil {
-		n.opt.Accepted(n.name, entries)
+	if err := n.begin(b.Before.Chain.String(), starts); err != nil {
+		return err
 	}
+	if n.opt.Accepted != nil {
+		n.opt.Accepted(n.name, b.Before.Chain, entries)
+	}
+	return nil
 }
 
 // Entries parses the entries of a batch.

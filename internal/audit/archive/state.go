@@ -2,6 +2,7 @@ package archive
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -57,8 +58,11 @@ func (s *State) Open() *Finding {
 // Statement is the state of a chain as the node's TPM signed it in a new statement.
 type Statement struct {
 	Position chain.Position
-	BootID   string
+	BootID   string // as the node tells
 	Lost     uint64
+	// What the quote says that covers the statement: the key that signed (its Name), and the TPM's counters.
+	Key                      string
+	ResetCount, RestartCount uint32
 }
 
 // Signed compares a signed statement with what is here, and remembers it. Contradictions become findings.
@@ -72,7 +76,9 @@ func (n *Node) Signed(s *Statement) error {
 	}
 	at := n.Position()
 	ahead := at.Chain != s.Position.Chain || s.Position.Seq > at.Seq
-	return n.change(func(b *book) {
+	var odd []Finding
+	err := n.change(func(b *book) {
+		odd = b.quoted(s)
 		if b.Boot == s.BootID && s.Lost > b.Lost {
 			b.grow(now, s.Lost-b.Lost, 0)
 		}
@@ -85,6 +91,7 @@ func (n *Node) Signed(s *Statement) error {
 		}
 		b.Waiting = append(b.Waiting, stated)
 	})
+	return errors.Join(err, n.findAll(odd))
 }
 
 // contradiction finds what an honest worker would not sign.

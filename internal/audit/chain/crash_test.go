@@ -42,7 +42,7 @@ func crashChild(dir string) {
 		}
 	}()
 	next := 1
-	if last := s.LastEvent(); last != "" {
+	if last := s.last; last != "" {
 		_, _ = fmt.Sscanf(last, "1795000336.990:%d", &next)
 		next++
 	}

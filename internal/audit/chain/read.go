@@ -30,20 +30,6 @@ func (s *Spool) Missing() Gap {
 	return s.gap
 }
 
-// Room tells how many bytes the entries have, and may have.
-func (s *Spool) Room() (used, limit int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.used(), s.opt.MaxBytes
-}
-
-// LastEvent is what the last event is called that was added, or is the last of a gap; "" when there was none, or it has no name.
-func (s *Spool) LastEvent() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.last
-}
-
 // Oldest is the number of the entry before the oldest one that is still here.
 func (s *Spool) Oldest() uint64 {
 	s.mu.Lock()

@@ -133,8 +133,8 @@ func TestSpoolKeepsAndTrims(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = openSpool(t, Options{Dir: dir, MaxBytes: 4 << 20, Segment: 64 << 10})
-	if s.Head() != head || s.LastEvent() != eventID(1000) {
-		t.Errorf("after opening again: head %v and last event %s, want %v and %s", s.Head(), s.LastEvent(), head, eventID(1000))
+	if s.Head() != head || s.last != eventID(1000) {
+		t.Errorf("after opening again: head %v and last event %s, want %v and %s", s.Head(), s.last, head, eventID(1000))
 	}
 	if files, _ := filepath.Glob(filepath.Join(dir, "*", "*.seg")); len(files) != 1 {
 		t.Errorf("%d segments after all was acknowledged, want 1", len(files))
@@ -159,7 +159,7 @@ func TestSpoolFull(t *testing.T) {
 	if err := s.Sync(); err == nil {
 		t.Error("Sync() of a full spool: got nil, want an error")
 	}
-	if used, limit := s.Room(); used > limit {
+	if used, limit := s.used(), s.opt.MaxBytes; used > limit {
 		t.Errorf("the spool has %d bytes, at most %d", used, limit)
 	}
 	if g := s.Missing(); g.Why != GapSpoolFull || g.Last != eventID(3000) {
