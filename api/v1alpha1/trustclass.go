@@ -107,15 +107,9 @@ type ImageRequirement struct {
 	// +kubebuilder:default=Any
 	// +kubebuilder:validation:Enum=Required;Any
 	Encryption string `json:"encryption,omitempty"`
-	// Compliance is how old the last passed compliance scan of each image may be. None means that no scan is needed.
+	// Compliance is what the newest scan of each image must show. None means that no scan is needed.
 	// +optional
 	Compliance *ComplianceRequirement `json:"compliance,omitempty"`
-}
-
-// ComplianceRequirement asks for a passed scan.
-type ComplianceRequirement struct {
-	Profile string          `json:"profile"`
-	MaxAge  metav1.Duration `json:"maxAge"`
 }
 
 // Eviction says how pods of the class leave a node that does not meet the class any more.

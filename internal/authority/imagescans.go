@@ -27,9 +27,8 @@ const (
 )
 
 var (
-	imageDigest    = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	hexSHA256      = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	flawSeverities = []string{"critical", "high", "medium", "low", "unknown"}
+	imageDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	hexSHA256   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
 func badImageReport(format string, a ...any) error {
@@ -104,7 +103,7 @@ func checkImageReport(r *protocol.ImageReport, digest string, now time.Time) err
 		return badImageReport("feed: want its SHA-256, when it was made, and what it judged")
 	}
 	for _, f := range r.Feed.Flaws {
-		if !slices.Contains(flawSeverities, f.Severity) || f.ID == "" || len(f.ID)+len(f.Package)+len(f.Installed)+len(f.Fixed) > 4*maxFlawText {
+		if !slices.Contains(verdict.FlawSeverities, f.Severity) || f.ID == "" || len(f.ID)+len(f.Package)+len(f.Installed)+len(f.Fixed) > 4*maxFlawText {
 			return badImageReport("feed: a vulnerability has no name, severity %.20q, or texts that are too long", f.Severity)
 		}
 	}
@@ -142,9 +141,10 @@ func (a *Authority) stateImage(r *protocol.ImageResult) error {
 	i := result.Image{Manifest: r.Manifest, Config: r.Config, Scanned: r.At, By: r.By, Issued: now, Expires: now.Add(imageStatement)}
 	if s := r.Scan; s != nil {
 		i.Profile, i.Content, i.Tailoring, i.Tool, i.Passed, i.Failed = s.Profile, s.Content, s.Tailoring, s.Tool, s.Passed, s.Failed()
+		i.Rules, i.Score = s.Rules, s.Score
 	}
 	if r.Feed != nil {
-		i.FeedMade, i.Flaws = r.Feed.Made, r.Feed.Counts()
+		i.FeedMade, i.Flaws, i.Found = r.Feed.Made, r.Feed.Counts(), r.Feed.Flaws
 	}
 	var err error
 	r.Statement, err = result.SignImage(a.results, &i)

@@ -30,6 +30,7 @@ type scanning struct {
 	tailoring, budget string
 	request           imagescan.Request
 	submit            bool
+	ignoreUnfixed     bool
 }
 
 // scanned is what it says.
@@ -54,7 +55,7 @@ Without --content and --feed it is held against the baseline of the product (doc
 with dpkg; of others that cannot be judged, exit code 2.
 
 IMAGE is an image in a registry, oci:FOLDER[:TAG] or docker-archive:FILE[:NAME:TAG]. Exit code 0: it passes; 1: it does not; 2: it could not be scanned,
-which is no pass. What passes: no rule may fail and no vulnerability be there, unless --policy (its runtime.compliance) or --max-flaws says otherwise.
+which is no pass. What passes: no rule may fail and no vulnerability be there, unless --policy (its runtime.compliance), --max-flaws or --ignore-unfixed says otherwise.
 With --submit the result goes to AIAS, passed or not; trust classes that ask for a scan of images are held against it.
 
 Logins for registries come from the file of a container client ($DOCKER_CONFIG/config.json or ~/.docker/config.json); credential helpers are not run.`,
@@ -92,6 +93,7 @@ Logins for registries come from the file of a container client ($DOCKER_CONFIG/c
 	f.DurationVar(&q.request.FeedAge, "feed-max-age", 7*24*time.Hour, "how old a feed may be; 0 for any age")
 	f.StringVar(&q.policy, "policy", "", "policy `FILE` whose runtime.compliance says which rules may fail")
 	f.StringVar(&q.budget, "max-flaws", "", "how many vulnerabilities there may be, as `SEVERITY=NUMBER,...`; -1 is any number")
+	f.BoolVar(&q.ignoreUnfixed, "ignore-unfixed", false, "vulnerabilities that no newer version mends do not count")
 	f.StringVar(&q.request.ARF, "arf", "", "write oscap's ARF to `FILE`")
 	f.StringVar(&q.request.HTML, "html", "", "write oscap's report to `FILE`")
 	f.StringVar(&q.platform, "platform", "linux/"+runtime.GOARCH, "`PLATFORM` of an image for several")
@@ -107,7 +109,7 @@ Logins for registries come from the file of a container client ($DOCKER_CONFIG/c
 const maxTailoring = 4 << 20
 
 func (a *App) scanImage(cmd *cobra.Command, q *scanning, place string) (*scanned, error) {
-	rules, budget, err := a.scanRules(q)
+	rules, flaws, err := a.scanRules(q)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +132,7 @@ func (a *App) scanImage(cmd *cobra.Command, q *scanning, place string) (*scanned
 	if err != nil {
 		return nil, err
 	}
-	done := &scanned{Image: place, Digest: img.ID(), Outcome: out, Problems: imagescan.Judge(out.Scan, rules, out.Report.Feed, budget, a.Now())}
+	done := &scanned{Image: place, Digest: img.ID(), Outcome: out, Problems: imagescan.Judge(out.Scan, rules, out.Report.Feed, flaws, a.Now())}
 	done.Passed = len(done.Problems) == 0
 	if q.submit {
 		err := a.ask(cmd, func(ctx context.Context, c *operator.Client) error {
@@ -146,7 +148,7 @@ func (a *App) scanImage(cmd *cobra.Command, q *scanning, place string) (*scanned
 }
 
 // scanRules reads what passes.
-func (a *App) scanRules(q *scanning) (*verdict.Rules, imagescan.Budget, error) {
+func (a *App) scanRules(q *scanning) (*verdict.Rules, *verdict.FlawRules, error) {
 	rules := &verdict.Rules{}
 	if q.policy != "" {
 		b, err := a.readFile(q.policy, maxConditions)
@@ -163,7 +165,7 @@ func (a *App) scanRules(q *scanning) (*verdict.Rules, imagescan.Budget, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("--max-flaws: %w", err)
 	}
-	return rules, budget, nil
+	return rules, &verdict.FlawRules{Max: budget, IgnoreUnfixed: q.ignoreUnfixed}, nil
 }
 
 func (a *App) openImage(ctx context.Context, q *scanning, place string) (*image.Image, error) {
@@ -218,7 +220,11 @@ func (a *App) drawScanned(w io.Writer, s *scanned) {
 	}
 	if f := s.Report.Feed; f != nil {
 		for _, x := range f.Flaws[:min(len(f.Flaws), maxShown)] {
-			field(x.ID, fmt.Sprintf("%s: %s %s is installed, %s has it mended", x.Severity, x.Package, x.Installed, x.Fixed))
+			mended := "no version has it mended"
+			if x.Fixed != "" {
+				mended = x.Fixed + " has it mended"
+			}
+			field(x.ID, fmt.Sprintf("%s: %s %s is installed, %s", x.Severity, x.Package, x.Installed, mended))
 		}
 	}
 	if s.Submitted {
@@ -234,7 +240,7 @@ func flawCounts(f *protocol.ImageFeed) string {
 		return "no known vulnerability"
 	}
 	counts, parts := f.Counts(), []string(nil)
-	for _, s := range imagescan.Severities {
+	for _, s := range verdict.FlawSeverities {
 		if counts[s] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[s], s))
 		}

@@ -179,7 +179,7 @@ func TestImageScanFeed(t *testing.T) {
 	write(time.Now().Add(-time.Hour))
 	place := places(t, debian(t, "base-files"))[1]
 	code, got, said := scanFor(t, "--feed", dir, place)
-	if code != ExitNotTrusted || !strings.Contains(fmt.Sprint(got["problems"]), "1 vulnerabilities of severity high") {
+	if code != ExitNotTrusted || !strings.Contains(fmt.Sprint(got["problems"]), "1 vulnerability of severity high") {
 		t.Errorf("got %d, %v %s", code, got, said)
 	}
 	if code, got, said = scanFor(t, "--feed", dir, "--max-flaws", "high=1", place); code != ExitOK {

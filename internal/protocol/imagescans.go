@@ -42,13 +42,7 @@ type ImageFeed struct {
 }
 
 // ImageFlaw is a known vulnerability of an installed package.
-type ImageFlaw struct {
-	ID        string `json:"id"`
-	Severity  string `json:"severity"` // critical, high, medium, low or unknown
-	Package   string `json:"package"`
-	Installed string `json:"installed"`
-	Fixed     string `json:"fixed,omitempty"`
-}
+type ImageFlaw = verdict.Flaw
 
 // ImageResult is what AIAS keeps of the newest scan of an image.
 type ImageResult struct {
@@ -73,10 +67,4 @@ type ImageResultList struct {
 func ScanTargetImage(digest string) string { return "oci://" + digest }
 
 // Counts returns how many flaws there are of each severity.
-func (f *ImageFeed) Counts() map[string]int {
-	n := map[string]int{}
-	for _, x := range f.Flaws {
-		n[x.Severity]++
-	}
-	return n
-}
+func (f *ImageFeed) Counts() map[string]int { return verdict.Counts(f.Flaws) }

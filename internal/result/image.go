@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"touchstone.dev/touchstone/internal/compliance/verdict"
 )
 
 // ImageProfile is the profile of what AIAS says of an image.
@@ -23,11 +25,45 @@ type Image struct {
 	Passed    int       `json:"passed"`
 	// Failed is how many rules did not pass, by severity: high, medium, low. What could not be decided has not passed.
 	Failed map[string]int `json:"failed,omitempty"`
-	// FeedMade is when the feed of vulnerabilities was made; zero: none was asked. Flaws is how many the image has, by severity.
+	// Rules are all that were judged, by id, without words on them; Score is in per cent.
+	Rules []verdict.Rule `json:"rules,omitempty"`
+	Score float64        `json:"score"`
+	// FeedMade is when the feed of vulnerabilities was made; zero: none was asked. Flaws is how many the image has, by severity, and Found which.
 	FeedMade time.Time      `json:"feed-made,omitzero"`
 	Flaws    map[string]int `json:"flaws,omitempty"`
+	Found    []verdict.Flaw `json:"found,omitempty"`
 	Issued   time.Time      `json:"-"`
 	Expires  time.Time      `json:"-"`
+}
+
+// maxImageToken is how many bytes a statement on an image may have: it names each rule and each vulnerability.
+const maxImageToken = 16 << 20
+
+// Scan returns the scan as package verdict judges it; nil when there was none by a profile.
+func (i *Image) Scan() *verdict.Scan {
+	if i.Profile == "" {
+		return nil
+	}
+	return &verdict.Scan{Profile: i.Profile, Content: i.Content, Tailoring: i.Tailoring, Tool: i.Tool, At: i.Scanned, Score: i.Score, Passed: i.Passed, Rules: i.Rules}
+}
+
+// Vulnerabilities returns what the feed says as package verdict judges it; nil when none was asked.
+func (i *Image) Vulnerabilities() *verdict.Flaws {
+	if i.FeedMade.IsZero() {
+		return nil
+	}
+	return &verdict.Flaws{Made: i.FeedMade, At: i.Scanned, Found: i.Found}
+}
+
+// whole reports whether the statement names what it counts: one of an older AIAS does not.
+func (i *Image) whole() bool {
+	sum := func(n map[string]int) (all int) {
+		for _, v := range n {
+			all += v
+		}
+		return all
+	}
+	return i.Passed+sum(i.Failed) == len(i.Rules) && sum(i.Flaws) == len(i.Found)
 }
 
 type imageClaims struct {
@@ -53,7 +89,7 @@ func SignImage(key *Key, i *Image) (string, error) {
 
 // VerifyImage checks what AIAS says of an image, against its keys. digest is that of the manifest or of the configuration.
 func VerifyImage(token string, jwks []byte, digest string, now time.Time) (*Image, error) {
-	payload, err := authentic(token, jwks)
+	payload, err := authentic(token, jwks, maxImageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +108,9 @@ func VerifyImage(token string, jwks []byte, digest string, now time.Time) (*Imag
 		return nil, fmt.Errorf("%w: at %s", ErrExpired, i.Expires.Format(time.RFC3339))
 	case i.Issued.After(now.Add(clockSkew)) || i.Scanned.After(now.Add(clockSkew)):
 		return nil, fmt.Errorf("%w: of the future: check the clocks", ErrForm)
+	}
+	if !i.whole() {
+		return nil, fmt.Errorf("%w: it counts rules or vulnerabilities that it does not name: AIAS is of an older version", ErrForm)
 	}
 	return i, nil
 }

@@ -147,7 +147,7 @@ func Verify(token string, jwks []byte, want Expectation) (*Result, error) {
 	if want.Now.IsZero() {
 		return nil, fmt.Errorf("%w: no time to judge it at", ErrExpired)
 	}
-	payload, err := authentic(token, jwks)
+	payload, err := authentic(token, jwks, maxToken)
 	if err != nil {
 		return nil, err
 	}
@@ -184,9 +184,9 @@ func Verify(token string, jwks []byte, want Expectation) (*Result, error) {
 }
 
 // authentic returns the payload of a token that one key of the set has signed.
-func authentic(token string, jwks []byte) ([]byte, error) {
-	if len(token) > maxToken {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d are taken", ErrForm, len(token), maxToken)
+func authentic(token string, jwks []byte, most int) ([]byte, error) {
+	if len(token) > most {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are taken", ErrForm, len(token), most)
 	}
 	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {

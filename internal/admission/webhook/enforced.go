@@ -62,7 +62,7 @@ func (e *enforced) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 		p = tableProblem(table, tc)
 	}
 	if p == nil {
-		p = keysProblem(tc)
+		p = imagesProblem(tc)
 	}
 	want := condition(tc, p, time.Now())
 	if have := meta.FindStatusCondition(tc.Status.Conditions, want.Type); have != nil && *have == want {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,7 +16,6 @@ import (
 	"touchstone.dev/touchstone/internal/admission/images"
 	"touchstone.dev/touchstone/internal/admission/signature"
 	"touchstone.dev/touchstone/internal/cluster/imagescans"
-	"touchstone.dev/touchstone/internal/result"
 )
 
 // Images decides on images of pods, as an images.Checker does.
@@ -28,8 +26,8 @@ type Images interface {
 
 // Compliance knows scans of images.
 type Compliance interface {
-	// Newest returns what AIAS says of the newest scan of an image by a profile; nil when there is none.
-	Newest(ctx context.Context, digest, profile string) (*result.Image, error)
+	// Judge says what a gate says of an image, named by its digest.
+	Judge(ctx context.Context, g *imagescans.Gate, image string) (*imagescans.Verdict, error)
 }
 
 // Bounds of the questions to registries for one pod.
@@ -57,6 +55,10 @@ func (p *pods) imagesOf(ctx context.Context, want *v1alpha1.ImageRequirement, na
 	ctx, cancel := context.WithTimeout(ctx, imagesTime)
 	defer cancel()
 	demand := p.demand(want, namespace, pod)
+	gate, err := p.gate(want.Compliance)
+	if err != nil {
+		return fmt.Errorf("trust class %s: %w", class, err)
+	}
 	problems := make([]error, len(names))
 	var g errgroup.Group
 	g.SetLimit(maxAtOnce)
@@ -65,8 +67,8 @@ func (p *pods) imagesOf(ctx context.Context, want *v1alpha1.ImageRequirement, na
 			if asked {
 				_, problems[i] = p.images.Check(ctx, image, demand)
 			}
-			if problems[i] == nil && want.Compliance != nil {
-				problems[i] = p.compliant(ctx, want.Compliance, image)
+			if problems[i] == nil && gate != nil {
+				problems[i] = p.compliant(ctx, gate, image)
 			}
 			return nil
 		})
@@ -80,13 +82,19 @@ func (p *pods) imagesOf(ctx context.Context, want *v1alpha1.ImageRequirement, na
 	return nil
 }
 
-// keysProblem is what is wrong with the keys of a class: it would refuse every pod, and says so before one is made.
-func keysProblem(class *v1alpha1.TrustClass) *problem {
-	if len(class.Spec.Images.SignedBy) == 0 {
-		return nil
+// imagesProblem is what is wrong with what a class asks of images: it would refuse every pod, and says so before one is made.
+func imagesProblem(class *v1alpha1.TrustClass) *problem {
+	const refused = "; pods of the class are refused"
+	want := &class.Spec.Images
+	if len(want.SignedBy) > 0 {
+		if _, err := signature.ParseKeys(want.SignedBy); err != nil {
+			return &problem{reasonKeys, "images.signedBy: " + err.Error() + refused}
+		}
 	}
-	if _, err := signature.ParseKeys(class.Spec.Images.SignedBy); err != nil {
-		return &problem{reasonKeys, "images.signedBy: " + err.Error() + "; pods of the class are refused"}
+	if want.Compliance != nil {
+		if _, err := imagescans.NewGate(want.Compliance); err != nil {
+			return &problem{reasonCompliance, err.Error() + refused}
+		}
 	}
 	return nil
 }
@@ -143,28 +151,27 @@ func keyringOf(s *corev1.Secret) (images.Keyring, error) {
 	return nil, errors.New("it is no Secret for images")
 }
 
-// compliant returns nil when the newest scan of an image passed, and is young enough.
-func (p *pods) compliant(ctx context.Context, want *v1alpha1.ComplianceRequirement, image string) error {
-	if p.compliance == nil {
-		return fmt.Errorf("a scan by profile %s is wanted, which this controller cannot ask for", want.Profile)
-	}
-	name, digest, ok := strings.Cut(image, "@")
-	if !ok || !strings.HasPrefix(digest, "sha256:") {
-		return errors.New("it must be named by its digest (name@sha256:...): a tag can mean another image by the time it is pulled")
-	}
-	scan := fmt.Sprintf("touchstone image scan %s@%s --profile %s --content FILE --submit", name, digest, want.Profile)
-	said, err := p.compliance.Newest(ctx, digest, want.Profile)
+// gate is what a class asks of scans; nil: nothing.
+func (p *pods) gate(want *v1alpha1.ComplianceRequirement) (*imagescans.Gate, error) {
 	switch {
-	case err != nil:
-		return fmt.Errorf("AIAS cannot be asked for its scans: %w", err)
-	case said == nil:
-		return fmt.Errorf("AIAS has no scan of this digest by profile %s (of an image for several platforms, name the digest of one): %s", want.Profile, scan)
-	case imagescans.Problem(said) != "":
-		return fmt.Errorf("its scan by profile %s of %s did not pass: %s; mend the image, or scan it again: %s", want.Profile, said.Scanned.UTC().Format(time.RFC3339), imagescans.Problem(said), scan)
-	case time.Since(said.Scanned) > want.MaxAge.Duration:
-		return fmt.Errorf("its scan by profile %s is of %s, older than %s: %s", want.Profile, said.Scanned.UTC().Format(time.RFC3339), want.MaxAge.Duration, scan)
+	case want == nil:
+		return nil, nil
+	case p.compliance == nil:
+		return nil, errors.New("scans of images are wanted, which this controller cannot ask for")
 	}
-	return nil
+	return imagescans.NewGate(want)
+}
+
+// compliant returns nil when the scans of an image are what its class wants.
+func (p *pods) compliant(ctx context.Context, gate *imagescans.Gate, image string) error {
+	if _, _, err := imagescans.Split(image); err != nil {
+		return err
+	}
+	said, err := p.compliance.Judge(ctx, gate, image)
+	if err != nil {
+		return fmt.Errorf("AIAS cannot be asked for its scans: %w", err)
+	}
+	return gate.Refusal(said, image)
 }
 
 // imageNames are the images of a pod, each once: containers of all kinds and image volumes.

@@ -45,6 +45,7 @@ const (
 	reasonUnreadable = "Unreadable"
 	reasonTable      = "TableBehind"
 	reasonKeys       = "KeysUnreadable"
+	reasonCompliance = "ComplianceUnreadable"
 )
 
 const reinstall = "install the chart of Touchstone again"

@@ -1,12 +1,14 @@
-// Package imagescans asks AIAS for scans of images, for the admission of pods. What AIAS says counts only with its signature (package result), and for a
-// moment, so that a scan that fails is seen soon; when AIAS cannot be asked nothing is known, and whoever asks must refuse.
+// Package imagescans decides by scans of images: it asks AIAS for them, and holds them against what a trust class asks (Gate). What AIAS says counts only with
+// its signature (package result), and for a moment, so that a scan that fails is seen soon; when AIAS cannot be asked nothing is known, and whoever asks must
+// refuse. Time is not kept: a waiver that ends, and a scan that gets too old, count at once.
 package imagescans
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/result"
@@ -20,96 +22,112 @@ type Source interface {
 	JWKS(ctx context.Context) ([]byte, error)
 }
 
-// How long answers are kept, and how many. A bad one may change as soon as somebody scans.
+// How long answers are kept. One by which an image does not pass may change as soon as somebody scans.
 const (
 	keepGood = 30 * time.Second
 	keepBad  = 3 * time.Second
-	most     = 4096
 )
+
+// askTime is how long AIAS may take.
+const askTime = 8 * time.Second
+
+// maxKept bounds what is kept: rules and vulnerabilities, of some 150 bytes each.
+const maxKept = 200_000
 
 // Scans knows scans of images. It is safe for concurrent use.
 type Scans struct {
 	source Source
 	now    func() time.Time
+	asking singleflight.Group
 
 	mu   sync.Mutex
-	kept map[string]answer
+	kept map[string]*facts
+	size int
 }
 
-type answer struct {
-	image *result.Image
-	until time.Time
+// facts are what AIAS says of one digest, verified.
+type facts struct {
+	profiles map[string]*result.Image // the newest by each profile
+	feed     *result.Image            // the newest that was held against a feed of vulnerabilities
+	asked    time.Time
+	size     int
 }
 
 // New returns Scans of an AIAS.
 func New(source Source, now func() time.Time) *Scans {
-	return &Scans{source: source, now: now, kept: map[string]answer{}}
+	return &Scans{source: source, now: now, kept: map[string]*facts{}}
 }
 
-// Newest returns what AIAS says of the newest scan of an image by a profile; nil when there is none.
-func (s *Scans) Newest(ctx context.Context, digest, profile string) (*result.Image, error) {
-	key, now := digest+" "+profile, s.now()
-	s.mu.Lock()
-	a, ok := s.kept[key]
-	s.mu.Unlock()
-	if ok && now.Before(a.until) {
-		return a.image, nil
-	}
-	image, err := s.ask(ctx, digest, profile, now)
+// Judge says what a gate says of an image, named by its digest. What is known may be keepGood old when the image passes by it, keepBad when it does not.
+func (s *Scans) Judge(ctx context.Context, g *Gate, image string) (*Verdict, error) {
+	repository, digest, err := Split(image)
 	if err != nil {
 		return nil, err
 	}
-	a = answer{image, now.Add(keepBad)}
-	if image != nil && Problem(image) == "" {
-		a.until = now.Add(keepGood)
+	now := s.now()
+	s.mu.Lock()
+	have := s.kept[digest]
+	s.mu.Unlock()
+	if have != nil {
+		age := now.Sub(have.asked)
+		if v := g.judge(have, repository, digest, now); age >= 0 && (v.Good() && age < keepGood || age < keepBad) {
+			return v, nil
+		}
 	}
+	found, err, _ := s.asking.Do(digest, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime) // others wait for it, too
+		defer cancel()
+		return s.ask(ctx, digest, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return g.judge(found.(*facts), repository, digest, now), nil
+}
+
+func (s *Scans) ask(ctx context.Context, digest string, now time.Time) (*facts, error) {
+	all, err := s.source.Image(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	f := &facts{profiles: map[string]*result.Image{}, asked: now, size: 1}
+	if len(all) > 0 {
+		keys, err := s.source.JWKS(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for i := range all {
+			said, err := result.VerifyImage(all[i].Statement, keys, digest, now)
+			if err != nil {
+				return nil, err // one that cannot be believed may be the one that matters
+			}
+			f.take(said)
+		}
+	}
+	s.keep(digest, f)
+	return f, nil
+}
+
+func (f *facts) take(i *result.Image) {
+	if have := f.profiles[i.Profile]; have == nil || i.Scanned.After(have.Scanned) {
+		f.profiles[i.Profile] = i
+	}
+	if !i.FeedMade.IsZero() && (f.feed == nil || i.Scanned.After(f.feed.Scanned)) {
+		f.feed = i
+	}
+	f.size += len(i.Rules) + len(i.Found)
+}
+
+func (s *Scans) keep(digest string, f *facts) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.kept) >= most {
+	if have := s.kept[digest]; have != nil {
+		s.size -= have.size
+	}
+	if s.size+f.size > maxKept {
 		clear(s.kept)
+		s.size = 0
 	}
-	s.kept[key] = a
-	return image, nil
-}
-
-func (s *Scans) ask(ctx context.Context, digest, profile string, now time.Time) (*result.Image, error) {
-	all, err := s.source.Image(ctx, digest)
-	if err != nil || len(all) == 0 {
-		return nil, err
-	}
-	keys, err := s.source.JWKS(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var newest *result.Image
-	for i := range all {
-		said, err := result.VerifyImage(all[i].Statement, keys, digest, now)
-		if err != nil {
-			return nil, err // one that cannot be believed may be the one that matters
-		}
-		if said.Profile == profile && (newest == nil || said.Scanned.After(newest.Scanned)) {
-			newest = said
-		}
-	}
-	return newest, nil
-}
-
-// Problem says why an image does not pass by what AIAS says of it; "" when it passes: something was judged, no rule failed or stayed undecided, and no
-// vulnerability was found, if a feed was asked.
-func Problem(i *result.Image) string {
-	count := func(n map[string]int) (all int) {
-		for _, v := range n {
-			all += v
-		}
-		return all
-	}
-	switch failed, flaws := count(i.Failed), count(i.Flaws); {
-	case failed > 0:
-		return fmt.Sprintf("%d rules fail (%d of high severity)", failed, i.Failed["high"])
-	case flaws > 0:
-		return fmt.Sprintf("it has %d known vulnerabilities", flaws)
-	case i.Passed == 0:
-		return "no rule passed"
-	}
-	return ""
+	s.kept[digest] = f
+	s.size += f.size
 }

@@ -11,7 +11,8 @@ import (
 
 // Problem is one way in which a scan is not as demanded, or (in Judgement.Waived) would be without a waiver.
 type Problem struct {
-	Rule     string // id of a rule; empty: the scan as a whole
+	Rule     string // id of a rule; empty: the scan as a whole, or vulnerabilities
+	Flaws    bool   `json:",omitempty"` // it is about vulnerabilities
 	Title    string
 	Message  string
 	Expected string
@@ -179,11 +180,16 @@ func (j *Judgement) waive(r *Rules, p Problem, now time.Time) bool {
 			j.Unused = append(j.Unused, w)
 			continue
 		}
-		p.Expected = fmt.Sprintf("waived until %s by %s: %s", w.Until.UTC().Format(time.DateOnly), w.Owner, w.Reason)
+		p.Expected = w.String()
 		j.Waived = append(j.Waived, p)
 		return true
 	}
 	return false
+}
+
+// String says until when the waiver holds, whose it is and why.
+func (w *Waiver) String() string {
+	return fmt.Sprintf("waived until %s by %s: %s", w.Until.UTC().Format(time.DateOnly), w.Owner, w.Reason)
 }
 
 // Epoch changes when Judge may say something else of the same scan because time went on.

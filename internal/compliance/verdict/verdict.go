@@ -51,9 +51,10 @@ func (b Budget) of(s xccdf.Severity) int {
 	return b.Medium
 }
 
-// Waiver lets one rule fail, until it ends.
+// Waiver lets one rule fail, or one vulnerability be there, until it ends.
 type Waiver struct {
 	Rule   string
+	Flaw   string // id of a vulnerability, instead of a rule
 	Reason string
 	Owner  string
 	Until  time.Time
