@@ -45,7 +45,7 @@ func TestS6(t *testing.T) {
 	ctx, w2 := t.Context(), s.Workers[1]
 	must(t, s.Step("S6 registry", func() (err error) {
 		s.registry = s.openRegistry(t)
-		return errors.Join(s.pushPlain(ctx, "ledger"), s.pushPlain(ctx, "moon"))
+		return errors.Join(s.pushPlain(ctx, "ledger"), s.pushPlain(ctx, "moon"), s.pushPlain(ctx, "late"))
 	}))
 	must(t, s.Step("S6 containerd decrypts by the agent", func() error { return s.prepare(ctx, w2) }))
 	began := time.Now()
@@ -65,7 +65,28 @@ func TestS6(t *testing.T) {
 		p := s.stray(t, "moon", w2, moon) // the worker is trusted, but its tag is another
 		event, err := s.event(ctx, p.Namespace, p.Name, "tag site", "moon")
 		must(t, err)
-		s.logf("S6 refused: %.200s", event)
+		s.logf("S6 refused: ... %s", event[max(0, len(event)-250):])
+	})
+	t.Run("a stale worker", func(t *testing.T) {
+		late := s.encrypt(t, "late", "--trust-class", "regulated")
+		s.scaleAIAS(t, 0)
+		must(t, until(ctx, w2.Name+" falls", maxAge+15*time.Second, nil, func(ctx context.Context) error {
+			tr, err := s.Trust(ctx, w2.Name)
+			if err == nil && !tr.Fallen() {
+				err = errors.New("it is still trusted")
+			}
+			return err
+		}))
+		p := s.stray(t, "late", w2, late)
+		event, err := s.event(ctx, p.Namespace, p.Name, "cannot attest")
+		must(t, err)
+		s.logf("S6 refused: ... %s", event[max(0, len(event)-250):])
+		s.scaleAIAS(t, 1)
+		must(t, s.PodsReady(ctx, Namespace, "aias-0"))
+		_, err = s.Until(ctx, w2.Name, "trusted", (*Trust).Trusted)
+		must(t, err)
+		must(t, s.says(ctx, p, secretOf("late"))) // the kubelet tries again by itself
+		s.logf("S6 AIAS is back: what waited for the key runs")
 	})
 	t.Run("the worker falls", func(t *testing.T) {
 		began := time.Now()
@@ -93,7 +114,7 @@ func TestS6(t *testing.T) {
 		p := s.stray(t, "stray", w2, image)
 		event, err := s.event(ctx, p.Namespace, p.Name, "level 5")
 		must(t, err)
-		s.logf("S6 refused: %.200s", event)
+		s.logf("S6 refused: ... %s", event[max(0, len(event)-250):])
 		s.recovers(t, w2)
 		must(t, s.says(ctx, p, secretOf("ledger"))) // the kubelet tries again by itself
 		s.logf("S6 trust is back: what waited for the key runs")
