@@ -25,6 +25,7 @@ var auditCases = []ruleCase{
 	{"runtime.audit-chain", "rolled back", inState(claims.AuditRolledBack), Fail, "cut off", claims.Proven},
 	{"runtime.audit-chain", "restarted", inState(claims.AuditRestarted), Fail, "new audit chain", claims.Proven},
 	{"runtime.audit-chain", "hole", inState(claims.AuditHole), Fail, "never came", claims.Proven},
+	{"runtime.audit-chain", "silent", inState(claims.AuditSilent), Fail, "no audit events come", claims.Proven},
 	{"runtime.audit-chain", "booted", inState(claims.AuditBooted), Fail, "did not count", claims.Proven},
 	{"runtime.audit-chain", "reset", inState(claims.AuditReset), Fail, "beneath a system", claims.Proven},
 	{"runtime.audit-chain", "stopped", audited(func(a *claims.Audit) { *a = claims.Audit{State: claims.AuditStopped} }), Fail, "any more", claims.Proven},

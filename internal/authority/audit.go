@@ -158,12 +158,26 @@ func (a *Authority) auditClaim(n *node, s *evidence.AuditStatement) claims.Audit
 		c.State = claims.AuditOverdue
 		c.Expected = fmt.Sprintf("entry %d, signed %s", w.Seq, w.At.Format(time.RFC3339))
 		c.Observed = fmt.Sprintf("%d entries here", st.At.Seq)
+	case a.silence(st.Progress) > 0:
+		c.State = claims.AuditSilent
+		c.Expected = fmt.Sprintf("an entry each minute, or at least within %v (policy: runtime.audit.maxSilence)", a.snapshot.Load().MaxSilence)
+		c.Observed = fmt.Sprintf("entry %d, and none since %s", st.At.Seq, st.Progress.UTC().Format(time.RFC3339))
 	case len(st.Waiting) > 0:
 		c.State = claims.AuditBehind
 	default:
 		c.State = claims.AuditEqual
 	}
 	return c
+}
+
+// silence is by how much a node has been silent for too long. It is measured with the clock that only goes forward, from what this process saw itself:
+// neither a clock that is set, here or there, nor an AIAS that was away makes a node silent.
+func (a *Authority) silence(progress time.Time) time.Duration {
+	most := a.snapshot.Load().MaxSilence
+	if most == 0 || progress.IsZero() {
+		return 0
+	}
+	return a.now().Sub(progress) - most
 }
 
 // auditReport is the state of a node for operators.

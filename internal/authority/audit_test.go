@@ -138,6 +138,43 @@ func TestAuditFindings(t *testing.T) {
 	wantProblem(t, "a node may not", w.call(s.m.http, http.MethodPost, path, struct{}{}, nil), http.StatusForbidden, "role")
 }
 
+// TestAuditSilence: a node that signs its chain and adds nothing to it is silent after a while, by the clock of AIAS alone, and an AIAS that was away does
+// not blame the node.
+func TestAuditSilence(t *testing.T) {
+	w := newWorld(t)
+	s := w.chained("worker-1")
+	snap := *w.snapshot.Load()
+	snap.MaxSilence = 10 * time.Minute
+	w.snapshot.Store(&snap)
+	if _, err := s.send(s.batch(3, "event"), ""); err != nil {
+		t.Fatal(err)
+	}
+	state := func(want claims.AuditState) {
+		t.Helper()
+		if got := s.claim(); got.State != want {
+			t.Errorf("state: got %+v, want %s", got, want)
+		}
+	}
+	w.clock.Advance(9 * time.Minute)
+	state(claims.AuditEqual)
+	w.clock.Advance(2 * time.Minute)
+	state(claims.AuditSilent)
+	if _, err := s.send(s.batch(1, "event"), ""); err != nil {
+		t.Fatal(err)
+	}
+	state(claims.AuditEqual)
+	w.clock.Advance(time.Hour)
+	w.restart()
+	s.m.connect()
+	w.snapshot.Store(&snap)
+	state(claims.AuditEqual) // nothing is known of the time before
+	w.clock.Advance(11 * time.Minute)
+	state(claims.AuditSilent)
+	if got := w.auditClaim(w.Authority.node("worker-1"), nil); got.State != claims.AuditStopped {
+		t.Errorf("a node that states nothing any more: %+v", got)
+	}
+}
+
 // TestAuditCatchesUp: events that are in the archive and were not looked at when AIAS ended are looked at before new ones are, and how far a quiet
 // node's were is not forgotten.
 func TestAuditCatchesUp(t *testing.T) {
@@ -168,7 +205,7 @@ func TestAuditCatchesUp(t *testing.T) {
 	if got := found(); len(got) != 0 {
 		t.Fatalf("detections: got %+v, want none yet", got)
 	}
-	if _, err := s.send(s.batch(3, "nothing"), ""); err != nil {
+	if _, err := s.send(s.batch(3, "type=LOGIN msg=audit(1795000000.000:8): pid=9 uid=0 ses="), ""); err != nil {
 		t.Fatal(err)
 	}
 	if got := found(); len(got) != 1 || got[0].ID != before[0].ID {

@@ -207,12 +207,7 @@ func (a *Authority) flushDetections(ctx context.Context) {
 		w := n.watch
 		w.mu.Lock()
 		err := a.keepDetections(ctx, n, w.over(a.now()), nil, true)
-		groups, matches, unread := w.losses()
 		w.mu.Unlock()
-		if groups+matches+unread > 0 {
-			a.log.Warn("not all of a node's audit events could be followed: a storm, or events that are none", "node", n.name,
-				"correlations forgotten", groups, "matches counted only", matches, "unreadable", unread)
-		}
 		if err != nil && ctx.Err() == nil {
 			a.log.Error("write detections", "node", n.name, "err", err)
 		}

@@ -29,6 +29,7 @@ func LoadFrom(dir string) Loader {
 		}
 		s := &Snapshot{
 			Appraiser: v, Policy: text, Lifetime: p.Spec.Attestation.MaxAge.Duration, Interval: p.Spec.Attestation.Interval.Duration,
+			MaxSilence: p.Spec.Runtime.Audit.MaxSilence.Duration,
 			Compliance: *p.Spec.Runtime.Compliance.Rules(),
 			Links:      refs.EKIntermediates(), Warnings: missing(refs),
 		}

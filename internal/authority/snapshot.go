@@ -34,6 +34,7 @@ type Snapshot struct {
 	Policy     []byte // YAML
 	Lifetime   time.Duration
 	Interval   time.Duration
+	MaxSilence time.Duration  // of nodes that send audit events; 0: not judged
 	Compliance verdict.Rules  // what the policy demands of a compliance scan
 	Roots      *x509.CertPool // for EK certificates, imported by the operator
 	Links      []*x509.Certificate

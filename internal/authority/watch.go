@@ -31,9 +31,10 @@ type detection struct {
 	Namespace string        `json:"namespace,omitempty"`
 	Pod       string        `json:"pod,omitempty"`
 	// Where it was seen last, and in which boot, by what the TPM signed (archive.Node.BootOf); 0: no quote covers it yet.
-	Chain string `json:"chain,omitempty"`
-	Seq   uint64 `json:"seq,omitempty"`
-	Boot  uint64 `json:"boot,omitempty"`
+	Chain    string `json:"chain,omitempty"`
+	FirstSeq uint64 `json:"firstSeq,omitempty"`
+	Seq      uint64 `json:"seq,omitempty"`
+	Boot     uint64 `json:"boot,omitempty"`
 }
 
 // watch is what AIAS finds in the audit events of one node.
@@ -47,8 +48,7 @@ type watch struct {
 	savedAt time.Time
 	dirty   map[string]bool // counts that the store does not have yet
 	gone    []string        // detections that the store still has
-	unread  uint64          // events that are none
-	told    [3]uint64       // losses that were told
+	groups  uint64          // of correlations that had to go
 }
 
 func newWatch() *watch { return &watch{kept: map[string]*detection{}, dirty: map[string]bool{}} }
@@ -75,14 +75,17 @@ func (w *watch) entries(set *detect.Set, id chain.ID, entries []chain.Entry, now
 			continue
 		}
 		w.seen.Seq = e.Seq
-		switch e.Kind {
-		case chain.KindEvent:
-			ev, err := record.Parse(e.Body)
-			if err != nil {
-				w.unread++
-				continue
-			}
-			w.event(ev, &e.Context, now, &st)
+		if e.Kind != chain.KindEvent {
+			continue
+		}
+		ev, err := record.Parse(e.Body)
+		if err != nil {
+			w.skip(&unreadable, 1, e, now, &st)
+			continue
+		}
+		w.event(ev, &e.Context, now, &st)
+		if n := w.evicted(); n > 0 {
+			w.skip(&forgotten, n, e, now, &st)
 		}
 	}
 	return st
@@ -167,22 +170,31 @@ func (w *watch) add(d *detect.Detection, now time.Time, st *watchStep) {
 	}
 	k := w.kept[id]
 	if k == nil {
-		k = &detection{Subject: d.Subject, Detection: claims.Detection{ID: id, Rule: rule, First: d.At}}
+		k = &detection{Subject: d.Subject, Detection: claims.Detection{ID: id, Rule: rule, First: d.At}, FirstSeq: w.seen.Seq}
 		w.kept[id], st.put[id], st.news = k, true, true
 	}
 	k.Count++
 	k.Last, k.Event, k.Seen = d.At, d.Event, now
+	if k.Chain != w.chain {
+		k.FirstSeq = w.seen.Seq
+	}
 	k.Chain, k.Seq, k.Boot = w.chain, w.seen.Seq, 0
 	k.Severity, k.Effect, k.Lifetime = d.Rule.Doc.Level, d.Rule.Effect.Effect, d.Rule.Effect.Lifetime()
 	k.Until, k.Techniques, k.Remedy = d.Rule.Effect.Until(), d.Rule.Techniques, d.Rule.Effect.Remedy
 	k.Harmless = strings.ToLower(strings.Join(d.Rule.Doc.FalsePositives, "; "))
 	w.dirty[id] = true
-	w.gone = slices.DeleteFunc(w.gone, func(g string) bool { return g == id })
+	w.gone = keepOut(w.gone, id)
 	if d.Over {
-		k.What, k.Who = d.Rule.Doc.Title+": more of this kind than are kept one by one", "`touchstone audit search NODE` has the events"
+		k.What = d.Rule.Doc.Title + ": more of this kind than are kept one by one"
+		k.Who = fmt.Sprintf("in entries %d to %d of chain %s, which `touchstone audit search NODE` shows", k.FirstSeq, k.Seq, k.Chain)
 		return
 	}
 	k.What, k.Who, k.Namespace, k.Pod = what(d), who(d), d.Where.Namespace, d.Where.Pod
+}
+
+// keepOut takes an ID out of those that are gone.
+func keepOut(gone []string, id string) []string {
+	return slices.DeleteFunc(gone, func(g string) bool { return g == id })
 }
 
 // what is the title of the rule with the fields that it shows.
@@ -242,20 +254,6 @@ func (d *detection) ends() time.Time {
 		return time.Time{}
 	}
 	return d.Seen.Add(d.Lifetime)
-}
-
-// losses returns what was lost since the last call: groups of correlations that had to go, matches over a budget, events that cannot be read.
-func (w *watch) losses() (groups, matches, unread uint64) {
-	if w.node == nil {
-		return 0, 0, 0
-	}
-	g, m := w.node.Lost()
-	was := w.told
-	w.told = [3]uint64{g, m, w.unread}
-	if g < was[0] || m < was[1] { // other rules came, and with them a new count
-		was[0], was[1] = 0, 0
-	}
-	return g - was[0], m - was[1], w.unread - was[2]
 }
 
 // over drops the detections whose time is over.

@@ -15,6 +15,7 @@ const (
 	AuditHole       AuditState = "hole"        // entries never came, and the worker does not have them any more
 	AuditBooted     AuditState = "booted"      // a boot was told of that the TPM knows nothing of
 	AuditReset      AuditState = "tpm-reset"   // the TPM was reset beneath a system that went on
+	AuditSilent     AuditState = "silent"      // nothing was added for too long
 	AuditStopped    AuditState = "stopped"     // stated before, and no more
 	AuditShown      AuditState = "shown"       // stated, and nobody here has the chain
 )

@@ -59,6 +59,7 @@ func (s *Spec) fill() {
 	if s.Kernel.CommandLine.Forbidden == nil {
 		s.Kernel.CommandLine.Forbidden = slices.Clone(defaultForbidden)
 	}
+	s.Runtime.Audit.fill()
 	if len(s.Runtime.Proof) == 0 {
 		s.Runtime.Proof = slices.Clone(defaultProof)
 	}
@@ -77,6 +78,7 @@ func (p *Policy) validate() error {
 	})
 	p.validateAttestation(&e)
 	p.validateLists(&e)
+	s.Runtime.Audit.validate(&e)
 	s.Runtime.Detections.validate(&e)
 	return e.join()
 }

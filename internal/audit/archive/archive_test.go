@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -317,9 +318,15 @@ func TestKill9(t *testing.T) {
 	for round := range 8 {
 		cmd := exec.Command(exe, "-test.run=^$")
 		cmd.Env = append(os.Environ(), crashDir+"="+dir)
+		var printed bytes.Buffer
+		cmd.Stdout = &printed
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
 		timer := time.AfterFunc(time.Duration(100+37*round)*time.Millisecond, func() { _ = cmd.Process.Kill() })
-		out, _ := cmd.Output()
+		_ = cmd.Wait()
 		timer.Stop()
+		out := printed.Bytes()
 		var acked, seq uint64
 		for rest := string(out); ; {
 			k, _ := fmt.Sscan(rest, &seq)

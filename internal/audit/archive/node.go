@@ -26,6 +26,7 @@ type Node struct {
 	file     *os.File // the last segment
 	at       chain.Position
 	received int64
+	progress time.Time // see State
 	book     book
 	moved    chan struct{} // closed when entries come
 }
@@ -198,7 +199,7 @@ func (n *Node) write(b *chain.Batch, after chain.Position, now time.Time) error 
 	blk.file, blk.offset = s, s.size+blockHead
 	s.blocks = append(s.blocks, blk)
 	s.size += int64(len(data))
-	n.at, n.received = after, now.UnixNano()
+	n.at, n.received, n.progress = after, now.UnixNano(), now
 	close(n.moved)
 	n.moved = make(chan struct{})
 	return nil

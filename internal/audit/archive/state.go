@@ -25,6 +25,9 @@ type State struct {
 	Findings []Finding
 	Lost     uint64 // lately
 	Gaps     uint64 // lately
+	// Progress is when the last entry came, or the first statement when none came since the archive was opened; zero before that. It has a reading of the
+	// monotonic clock.
+	Progress time.Time
 }
 
 // State returns where the node stands.
@@ -32,7 +35,8 @@ func (n *Node) State() State {
 	bytes := n.Bytes()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := State{At: n.at, Bytes: bytes, Cut: n.book.Cut, Stated: n.book.Stated, Waiting: slices.Clone(n.book.Waiting), Findings: slices.Clone(n.book.Findings)}
+	s := State{At: n.at, Bytes: bytes, Cut: n.book.Cut, Stated: n.book.Stated, Waiting: slices.Clone(n.book.Waiting), Findings: slices.Clone(n.book.Findings),
+		Progress: n.progress}
 	if n.received > 0 {
 		s.Received = time.Unix(0, n.received).UTC()
 	}
@@ -78,6 +82,9 @@ func (n *Node) Signed(s *Statement) error {
 	ahead := at.Chain != s.Position.Chain || s.Position.Seq > at.Seq
 	var odd []Finding
 	err := n.change(func(b *book) {
+		if n.progress.IsZero() {
+			n.progress = n.opt.Now()
+		}
 		odd = b.quoted(s)
 		if b.Boot == s.BootID && s.Lost > b.Lost {
 			b.grow(now, s.Lost-b.Lost, 0)

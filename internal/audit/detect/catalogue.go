@@ -39,6 +39,11 @@ touchstone:
   userspace: false     # true: the rule may look at msg.NAME, and cannot fail
 ` + "```" + `
 
+## What could not be judged
+Nothing is left out silently. Two detections are no rules of ours, and are seen, judged and cleared like the others, with their number and the entries of the chain that they are about: ` + "`unreadable-events`" + ` (events that AIAS cannot
+read) and ` + "`forgotten-correlations`" + ` (a storm made AIAS forget what it follows over time). Both have severity medium, warn, and end a day after they were seen last; the policy can make them fail. More matches of a rule than are kept one by one (20 new
+ones in a minute, 500 of a worker in all) are counted in one detection, ` + "`(more)`" + `, with that rule's effect.
+
 Techniques are those of [MITRE ATT&CK](https://attack.mitre.org/).
 `
 
