@@ -72,6 +72,7 @@ type Authority struct {
 	names   maphash.Seed
 
 	audit     *auditor
+	leases    *leases // of images that workers scan
 	disks     *nbde.Service
 	escrow    *escrow.Service
 	expiry    *expiry
@@ -110,7 +111,7 @@ func New(ctx context.Context, cfg Config, d Dependencies) (*Authority, error) {
 	}
 	a := &Authority{
 		cfg: cfg, store: d.Store, load: d.Load, now: d.Now, log: d.Log, rejudge: make(chan struct{}, 1), rotated: make(chan struct{}, 1),
-		nodes: map[string]*node{}, byEK: map[[32]byte]*node{}, names: maphash.MakeSeed(), expiry: newExpiry(), changes: newBroadcast(), feed: newFeed(), crew: newCrew(), found: newFound(),
+		nodes: map[string]*node{}, byEK: map[[32]byte]*node{}, names: maphash.MakeSeed(), expiry: newExpiry(), changes: newBroadcast(), feed: newFeed(), crew: newCrew(), found: newFound(), leases: newLeases(),
 		cpu: semaphore.NewWeighted(int64(cfg.Limits.Appraisals)), memory: semaphore.NewWeighted(cfg.Limits.EvidenceInFlight), smallRoom: semaphore.NewWeighted(smallRoom),
 		enrols: rate.NewLimiter(rate.Limit(cfg.Limits.Enrolments), max(50, int(cfg.Limits.Enrolments))),
 	}

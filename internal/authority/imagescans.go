@@ -152,25 +152,20 @@ func (a *Authority) stateImage(r *protocol.ImageResult) error {
 }
 
 func (a *Authority) getImages(w http.ResponseWriter, r *http.Request, _ identity) error {
-	scans, err := a.store.ImageScans(r.Context(), "", maxImagesTold)
+	scans, err := a.imageResults(r.Context(), "", maxImagesTold, a.now())
 	if err != nil {
 		return err
 	}
-	out := protocol.ImageResultList{Images: []protocol.ImageResult{}}
-	for _, s := range scans {
-		var one protocol.ImageResult
-		if err := json.Unmarshal(s.Record, &one); err != nil {
-			return err
-		}
+	for i := range scans {
+		one := &scans[i]
 		if one.Scan != nil {
 			one.Scan.Rules = nil
 		}
 		if one.Feed != nil {
 			one.Feed.Flaws = nil
 		}
-		out.Images = append(out.Images, one)
 	}
-	return answer(w, out)
+	return answer(w, protocol.ImageResultList{Images: scans})
 }
 
 func (a *Authority) getImage(w http.ResponseWriter, r *http.Request, _ identity) error {
@@ -178,20 +173,14 @@ func (a *Authority) getImage(w http.ResponseWriter, r *http.Request, _ identity)
 	if !imageDigest.MatchString(digest) {
 		return refuse(http.StatusBadRequest, "image-digest", "this is no digest of an image", clip(digest, 80), "want sha256: and 64 hexadecimal digits")
 	}
-	scans, err := a.store.ImageScans(r.Context(), digest, maxImagesTold)
+	scans, err := a.imageResults(r.Context(), digest, maxImagesTold, a.now())
 	if err != nil {
 		return err
 	}
-	out := protocol.ImageResultList{Images: []protocol.ImageResult{}}
-	for _, s := range scans {
-		var one protocol.ImageResult
-		if err := json.Unmarshal(s.Record, &one); err != nil {
+	for i := range scans {
+		if err := a.stateImage(&scans[i]); err != nil {
 			return err
 		}
-		if err := a.stateImage(&one); err != nil {
-			return err
-		}
-		out.Images = append(out.Images, one)
 	}
-	return answer(w, out)
+	return answer(w, protocol.ImageResultList{Images: scans})
 }

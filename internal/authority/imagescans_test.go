@@ -19,7 +19,7 @@ var (
 )
 
 // scanOf is a report of a scan in which one rule of high severity has an outcome.
-func scanOf(t *testing.T, target, outcome string, at time.Time) *protocol.ImageReport {
+func scanOf(t testing.TB, target, outcome string, at time.Time) *protocol.ImageReport {
 	t.Helper()
 	stamp := at.UTC().Format(time.RFC3339)
 	text := fmt.Sprintf(`<TestResult xmlns="http://checklists.nist.gov/xccdf/1.2" id="xccdf_x_testresult_y" start-time="%s" end-time="%s" version="1" test-system="cpe:/a:redhat:openscap:1.3.7">

@@ -31,6 +31,7 @@ func LoadFrom(dir string) Loader {
 			Appraiser: v, Policy: text, Lifetime: p.Spec.Attestation.MaxAge.Duration, Interval: p.Spec.Attestation.Interval.Duration,
 			MaxSilence: p.Spec.Runtime.Audit.MaxSilence.Duration,
 			Compliance: *p.Spec.Runtime.Compliance.Rules(),
+			Images:     p.Spec.Runtime.Images,
 			Links:      refs.EKIntermediates(), Warnings: missing(refs),
 		}
 		if refs.HasEKRoots() {

@@ -75,6 +75,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		protocol.ImageKeyRequest{}, protocol.ImageKey{}, protocol.ImageKeyList{}, protocol.ImageKeyChange{}, protocol.ReleaseRequest{}, protocol.Release{},
 		protocol.HeldKeys{}, protocol.LostKeys{}, protocol.LostKey{}, protocol.Class{}, protocol.ClassList{},
 		protocol.ImageReport{}, protocol.ImageFeed{}, protocol.ImageFlaw{}, protocol.ImageResult{}, protocol.ImageResultList{},
+		protocol.ScanClaim{}, protocol.ClaimedImage{}, protocol.ScanLease{}, protocol.WorkerScan{}, protocol.ScanTaken{}, protocol.ScanWorker{},
 		protocol.DiskPolicy{}, protocol.DiskAct{}, protocol.DiskLast{}, protocol.DiskClient{}, protocol.DiskKey{}, protocol.Disk{}, protocol.DiskList{},
 		protocol.Detection{}, protocol.DetectionList{}, protocol.ClearRequest{}, protocol.EscrowDeposit{}, protocol.EscrowStep{}, protocol.Escrow{}, protocol.EscrowList{},
 	} {

@@ -69,6 +69,9 @@ func (a *Authority) routes() []route {
 		{http.MethodGet, protocol.PathNodeCompliance, readers, a.getCompliance},
 		{http.MethodPost, protocol.PathNodeScan, operators, a.postScan},
 
+		{http.MethodPost, protocol.PathScanClaim, nodesOnly, a.postScanClaim},
+		{http.MethodPost, protocol.PathScanImage, nodesOnly, a.postScanImage},
+
 		{http.MethodGet, protocol.PathResults, readers, a.getResults},
 		{http.MethodGet, protocol.PathNodes, readers, a.getNodes},
 		{http.MethodGet, protocol.PathNode, readers, a.getNode},

@@ -28,6 +28,9 @@ func (a *Authority) save(ctx context.Context, n *node, s state, cause string, u 
 			return err
 		}
 	}
+	if s.bad && !before.bad { // what it found lately may be what its intruder wants
+		u.Revoke = revoked(&a.snapshot.Load().Images, a.now())
+	}
 	changed := s.changed(&before)
 	if changed {
 		u.Change = &store.Change{

@@ -15,6 +15,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/compliance/verdict"
 	"touchstone.dev/touchstone/internal/evidence"
+	"touchstone.dev/touchstone/internal/policy"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/store"
 	"touchstone.dev/touchstone/internal/tpm"
@@ -36,6 +37,7 @@ type Snapshot struct {
 	Interval   time.Duration
 	MaxSilence time.Duration  // of nodes that send audit events; 0: not judged
 	Compliance verdict.Rules  // what the policy demands of a compliance scan
+	Images     policy.Images  // which scans of images by workers count
 	Roots      *x509.CertPool // for EK certificates, imported by the operator
 	Links      []*x509.Certificate
 	References []protocol.Reference

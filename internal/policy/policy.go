@@ -120,6 +120,7 @@ type Runtime struct {
 	Audit      Audit       `json:"audit,omitempty"`
 	Compliance Compliance  `json:"compliance,omitempty"`
 	Detections Detections  `json:"detections,omitempty"`
+	Images     Images      `json:"images,omitempty"`
 }
 
 // MustMatch ties a path to a source: a file measured there must come from it, even if its content is known from elsewhere.

@@ -27,6 +27,7 @@ func TestDefault(t *testing.T) {
 	whole.Spec.Runtime.AllowPaths, whole.Spec.Runtime.MustMatch, whole.Spec.Exceptions = nil, nil, nil
 	c := &whole.Spec.Runtime.Compliance
 	c.Content, c.Tailorings, c.Required, c.Waivers = nil, nil, nil, nil
+	whole.Spec.Runtime.Images.Content, whole.Spec.Runtime.Images.Tailorings = nil, nil
 	if d := cmp.Diff(whole, empty); d != "" {
 		t.Errorf("Default() and an empty spec differ (-default +empty):\n%s", d)
 	}

@@ -128,6 +128,7 @@ func (p *Policy) validateLists(e *errs) {
 		}
 	}
 	s.Runtime.Compliance.validate(e)
+	s.Runtime.Images.validate(e)
 	for _, x := range s.Exceptions {
 		if x.Rule == "" || (x.Allow != "unknown" && x.Allow != "fail") {
 			e.add("exceptions: rule %q with allow %q: want the name of a rule, and unknown or fail", x.Rule, x.Allow)

@@ -53,7 +53,9 @@ type ImageResult struct {
 	Feed     *ImageFeed    `json:"feed,omitempty"`
 	At       time.Time     `json:"at"`
 	Received time.Time     `json:"received,omitzero"`
-	By       string        `json:"by"` // who sent it
+	By       string        `json:"by"` // who sent it; a worker by its name after "node/"
+	// Worker is what AIAS knew of the worker that made the scan, then; nil: an operator sent it.
+	Worker *ScanWorker `json:"worker,omitempty"`
 	// Statement is a result.Image, signed by AIAS (JWT); in answers for one digest only.
 	Statement string `json:"statement,omitempty"`
 }

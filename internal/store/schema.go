@@ -231,6 +231,23 @@ var migrations = []string{
 		error BLOB,
 		result BLOB
 	) STRICT;`,
+
+	// Scans of images by workers.
+	`CREATE TABLE worker_scans (
+		config TEXT NOT NULL,
+		manifest TEXT NOT NULL,
+		profile TEXT NOT NULL,
+		content TEXT NOT NULL,
+		tailoring TEXT NOT NULL,
+		at INTEGER NOT NULL,
+		node INTEGER NOT NULL REFERENCES nodes (id) ON DELETE CASCADE,
+		received INTEGER NOT NULL,
+		record BLOB NOT NULL,
+		PRIMARY KEY (config, manifest, profile, content, tailoring)
+	) STRICT, WITHOUT ROWID;
+	CREATE INDEX worker_scans_manifest ON worker_scans (manifest);
+	CREATE INDEX worker_scans_node ON worker_scans (node, received);
+	CREATE INDEX worker_scans_at ON worker_scans (at);`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

@@ -113,6 +113,8 @@ type Update struct {
 	Change    *Change // nil when nothing changed
 	Tag       *Tag    // nil when the asset tags did not change
 	Act       *Act    // of the operator whose doing the step is; nil for all others
+	// Revoke, when not zero, takes away the scans of images that came from the node since then.
+	Revoke time.Time
 }
 
 // Tag is what is known of the asset tags of a node name. It outlives the node: serials only count up.
@@ -219,6 +221,8 @@ type Store interface {
 	DeleteClass(ctx context.Context, name string, act Act) error
 	ImageScans(ctx context.Context, digest string, limit int) ([]ImageScan, error)
 	PutImageScan(ctx context.Context, i ImageScan, most int, act Act) error // ErrUsed when there is a newer one
+	WorkerScans(ctx context.Context, digest string, limit int) ([]WorkerScan, error)
+	PutWorkerScan(ctx context.Context, w WorkerScan, most int) error // ErrUsed when there is a newer one
 	DiskKeys(ctx context.Context) ([]DiskKey, error)
 	DiskNodes(ctx context.Context) (map[string][]byte, error)
 	DiskUses(ctx context.Context) ([]DiskUse, error)

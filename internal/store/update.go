@@ -50,6 +50,11 @@ func (s *SQLite) Save(ctx context.Context, u *Update) (int64, error) {
 				return err
 			}
 		}
+		if !u.Revoke.IsZero() {
+			if err := t.revoke(u.Node, u.Revoke); err != nil {
+				return err
+			}
+		}
 		if u.Act != nil {
 			if err := t.act(*u.Act); err != nil {
 				return err
