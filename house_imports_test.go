@@ -15,7 +15,7 @@ var way = []struct {
 	station  string
 	packages []string
 }{
-	{"parse", []string{"tpm", "eventlog", "ima", "uefi", "kmod", "intel", "assettag", "imagekey", "luks", "audit/record", "compliance/xccdf", "compliance/content", "compliance/verdict"}},
+	{"parse", []string{"tpm", "eventlog", "ima", "uefi", "kmod", "intel", "assettag", "imagekey", "luks", "audit/record", "compliance/xccdf", "compliance/content", "compliance/tailoring", "compliance/verdict"}},
 	{"evidence", []string{"evidence"}},
 	{"claims", []string{"claims"}},
 	{"values", []string{"reference", "policy"}},
@@ -50,7 +50,7 @@ var apart = []struct {
 // pure are the packages that turn bytes into values and values into verdicts: same input, same output. They may not import what is in
 // impure, and of this module only each other and values.
 var (
-	pure   = []string{"tpm", "eventlog", "ima", "uefi", "kmod", "intel", "assettag", "luks", "audit/record", "compliance/xccdf", "compliance/content", "compliance/verdict", "claims", "policy", "appraisal"}
+	pure   = []string{"tpm", "eventlog", "ima", "uefi", "kmod", "intel", "assettag", "luks", "audit/record", "compliance/xccdf", "compliance/content", "compliance/tailoring", "compliance/verdict", "claims", "policy", "appraisal"}
 	values = []string{"evidence", "reference", "version"} // their types are values; only their loaders read files
 	impure = []string{"os", "os/exec", "os/signal", "io/ioutil", "net", "net/http", "net/rpc", "syscall", "golang.org/x/sys/unix",
 		"log", "log/slog", "plugin", "unsafe", "database/sql", "testing"}

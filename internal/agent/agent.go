@@ -27,6 +27,8 @@ type Link interface {
 	// AuditAt asks up to where AIAS has the audit chain; SendAudit sends a batch of it. lost: what came before the batch is lost here.
 	AuditAt(ctx context.Context) (*protocol.AuditAck, error)
 	SendAudit(ctx context.Context, batch []byte, lost bool) (*protocol.AuditAck, error)
+	// Tailoring asks for the tailoring of the policy.
+	Tailoring(ctx context.Context) (*protocol.Tailoring, error)
 	// SendCompliance hands over a compliance scan.
 	SendCompliance(ctx context.Context, req *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error)
 	Close()

@@ -148,6 +148,12 @@ func (c *Client) SendAudit(ctx context.Context, batch []byte, lost bool) (*proto
 	return out, c.do(ctx, http.MethodPost, path, protocol.MediaTypeAudit, batch, out)
 }
 
+// Tailoring asks for the tailoring that the policy wants scans made by.
+func (c *Client) Tailoring(ctx context.Context) (*protocol.Tailoring, error) {
+	out := &protocol.Tailoring{}
+	return out, c.json(ctx, http.MethodGet, protocol.PathTailoring, nil, out)
+}
+
 // SendCompliance hands over a compliance scan.
 func (c *Client) SendCompliance(ctx context.Context, req *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error) {
 	out := &protocol.ComplianceAnswer{}

@@ -39,7 +39,7 @@ type ComplianceConfig struct {
 
 const (
 	scanRetry    = time.Minute // between two tries to send a report, and after a scan that failed because AIAS was away
-	maxTailoring = 1 << 20     // bytes
+	maxTailoring = 4 << 20     // bytes
 )
 
 // scanner scans the worker on schedule and when AIAS asks, one scan at a time, and sends what came of it.
@@ -51,17 +51,27 @@ type scanner struct {
 	now   func() time.Time
 	scan  func(ctx context.Context, node string) (*oscap.Outcome, error) // a field, so that tests need no oscap
 
-	mu    sync.Mutex
-	node  string
-	link  Link
-	asked int64
-	wake  chan struct{}
+	given *protocol.Tailoring // by AIAS, for the scan at hand; nil: none
+
+	mu   sync.Mutex
+	wish scanWish
+	wake chan struct{}
+}
+
+// scanWish is what the newest attestation said.
+type scanWish struct {
+	node      string
+	link      Link
+	asked     int64
+	tailoring string // SHA-256; empty: none
 }
 
 // scanState is what the agent remembers of its scans over a restart.
 type scanState struct {
 	At    time.Time `json:"at"`    // start of the newest
 	Asked int64     `json:"asked"` // newest number that was answered
+	// Tailoring is the SHA-256 of the policy's tailoring that was used; empty: none.
+	Tailoring string `json:"tailoring,omitempty"`
 }
 
 func newScanner(cfg *Config, log *slog.Logger, now func() time.Time) *scanner {
@@ -78,7 +88,7 @@ func (s *scanner) attested(node string, link Link, r Report) {
 		return
 	}
 	s.mu.Lock()
-	s.node, s.link, s.asked = node, link, max(s.asked, r.Attestation.Next.Scan)
+	s.wish = scanWish{node, link, max(s.wish.asked, r.Attestation.Next.Scan), r.Attestation.Next.Tailoring}
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -86,10 +96,10 @@ func (s *scanner) attested(node string, link Link, r Report) {
 	}
 }
 
-func (s *scanner) session() (node string, link Link, asked int64) {
+func (s *scanner) wished() scanWish {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.node, s.link, s.asked
+	return s.wish
 }
 
 // run scans until ctx ends. The first scan waits for the first attestation: before it AIAS takes none.
@@ -106,13 +116,13 @@ func (s *scanner) run(ctx context.Context) {
 		case <-s.wake:
 			timer.Stop()
 		}
-		node, link, asked := s.session()
-		due := !s.now().Before(st.At.Add(interval)) || st.At.After(s.now())
-		if link == nil || !due && asked <= st.Asked {
+		w := s.wished()
+		due := !s.now().Before(st.At.Add(interval)) || st.At.After(s.now()) || st.Tailoring != w.tailoring
+		if w.link == nil || !due && w.asked <= st.Asked {
 			continue
 		}
-		st = scanState{At: s.now(), Asked: asked}
-		report := s.once(ctx, node, asked)
+		st = scanState{At: s.now(), Asked: w.asked, Tailoring: w.tailoring}
+		report := s.once(ctx, &w)
 		if ctx.Err() != nil {
 			return
 		}
@@ -123,26 +133,32 @@ func (s *scanner) run(ctx context.Context) {
 }
 
 // once makes one scan and the report on it.
-func (s *scanner) once(ctx context.Context, node string, asked int64) *protocol.ComplianceReport {
-	out, err := s.scan(ctx, node)
+func (s *scanner) once(ctx context.Context, w *scanWish) *protocol.ComplianceReport {
+	var out *oscap.Outcome
+	err := s.tailor(ctx, w)
+	if err == nil {
+		out, err = s.scan(ctx, w.node)
+	}
 	if err == nil {
 		var report *protocol.ComplianceReport
 		if report, err = NewComplianceReport(out); err == nil {
-			report.Asked = asked
+			report.Asked = w.asked
 			s.log.Info("scanned for compliance", "profile", out.Result.Profile, "took", out.Took.Round(time.Millisecond), "resident", out.MaxRSS)
 			return report
 		}
 	}
 	s.log.Error("the compliance scan came to no result", "error", err)
 	text := strings.ToValidUTF8(err.Error(), "?")
-	return &protocol.ComplianceReport{Error: text[:min(len(text), protocol.MaxScanError)], At: s.now().UTC(), Asked: asked}
+	return &protocol.ComplianceReport{Error: text[:min(len(text), protocol.MaxScanError)], At: s.now().UTC(), Asked: w.asked}
 }
 
 // oscap scans the host.
 func (s *scanner) oscap(ctx context.Context, node string) (*oscap.Outcome, error) {
 	r := &oscap.Runner{Time: time.Duration(s.cfg.Timeout), HostRoot: s.root}
 	scan := oscap.Scan{Content: s.cfg.Content, Profile: content.ProfileOr(s.cfg.Profile, s.cfg.Content, content.Worker), Target: protocol.ScanTarget(node)}
-	if s.cfg.Tailoring != "" {
+	if s.given != nil {
+		scan.Profile, scan.Tailoring = s.given.Profile, s.given.Document
+	} else if s.cfg.Tailoring != "" {
 		b, err := readBounded(s.cfg.Tailoring, maxTailoring)
 		if err != nil {
 			return nil, fmt.Errorf("read the tailoring: %w", err)
@@ -161,8 +177,7 @@ func (s *scanner) oscap(ctx context.Context, node string) (*oscap.Outcome, error
 // send sends a report until AIAS takes or refuses it. A newer scan makes it pointless, but there is none before this one is gone.
 func (s *scanner) send(ctx context.Context, report *protocol.ComplianceReport) {
 	for {
-		_, link, _ := s.session()
-		answer, err := link.SendCompliance(ctx, report)
+		answer, err := s.wished().link.SendCompliance(ctx, report)
 		var r *Refusal
 		switch {
 		case ctx.Err() != nil:

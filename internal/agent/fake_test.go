@@ -358,6 +358,10 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+func (l *fakeLink) Tailoring(context.Context) (*protocol.Tailoring, error) {
+	return nil, errors.New("none")
+}
+
 func (l *fakeLink) SendCompliance(context.Context, *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error) {
 	return &protocol.ComplianceAnswer{}, nil
 }

@@ -19,10 +19,13 @@ import (
 const scanPolicy = "\nspec:\n  runtime: {compliance: {mode: required, profile: xccdf_x_profile_worker, maxAge: 24h, maxFailed: {low: 1}}}\n"
 
 // scanWorld judges by a policy that demands a compliance scan.
-func scanWorld(t testing.TB) *world {
+func scanWorld(t testing.TB) *world { return worldWith(t, scanPolicy) }
+
+// worldWith judges by the policy of the boots and more.
+func worldWith(t testing.TB, more string) *world {
 	return newWorld(t, func(w *world) {
 		load := LoadFrom(filepath.Join(boots, "references"))
-		policy := strings.Replace(string(bootFile(t, "policy.yaml")), "\nspec:\n", scanPolicy, 1)
+		policy := strings.Replace(string(bootFile(t, "policy.yaml")), "\nspec:\n", more, 1)
 		w.loader = func([]byte) (*Snapshot, error) {
 			s, err := load([]byte(policy))
 			if err == nil {

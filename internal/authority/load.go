@@ -34,6 +34,9 @@ func LoadFrom(dir string) Loader {
 			Images:     p.Spec.Runtime.Images,
 			Links:      refs.EKIntermediates(), Warnings: missing(refs),
 		}
+		if t := p.Spec.Runtime.Compliance.Tailored(); t != nil {
+			s.Tailoring = &protocol.Tailoring{Profile: t.ID(), Document: t.Document(), SHA256: t.Digest()}
+		}
 		if refs.HasEKRoots() {
 			s.Roots = refs.EKRoots()
 		}

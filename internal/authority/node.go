@@ -210,6 +210,9 @@ func (a *Authority) challenge(n *node, resume bool) protocol.Challenge {
 	if ask := n.scanAsk.Load(); ask != nil {
 		c.Scan = ask.number
 	}
+	if s.Tailoring != nil {
+		c.Tailoring = s.Tailoring.SHA256
+	}
 	if a.disks.ByBoot(n.name) {
 		c.Quote = s.byBoot
 	}

@@ -66,6 +66,7 @@ func (a *Authority) routes() []route {
 		{http.MethodPost, protocol.PathAuditAccept, operators, a.postAuditAccept},
 
 		{http.MethodPost, protocol.PathCompliance, nodesOnly, a.postCompliance},
+		{http.MethodGet, protocol.PathTailoring, nodesOnly, a.getTailoring},
 		{http.MethodGet, protocol.PathNodeCompliance, readers, a.getCompliance},
 		{http.MethodPost, protocol.PathNodeScan, operators, a.postScan},
 

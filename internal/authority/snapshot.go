@@ -35,10 +35,11 @@ type Snapshot struct {
 	Policy     []byte // YAML
 	Lifetime   time.Duration
 	Interval   time.Duration
-	MaxSilence time.Duration  // of nodes that send audit events; 0: not judged
-	Compliance verdict.Rules  // what the policy demands of a compliance scan
-	Images     policy.Images  // which scans of images by workers count
-	Roots      *x509.CertPool // for EK certificates, imported by the operator
+	MaxSilence time.Duration       // of nodes that send audit events; 0: not judged
+	Compliance verdict.Rules       // what the policy demands of a compliance scan
+	Images     policy.Images       // which scans of images by workers count
+	Tailoring  *protocol.Tailoring // for compliance scans; nil: none
+	Roots      *x509.CertPool      // for EK certificates, imported by the operator
 	Links      []*x509.Certificate
 	References []protocol.Reference
 	Warnings   []string

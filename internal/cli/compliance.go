@@ -16,7 +16,7 @@ import (
 
 func (a *App) complianceCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "compliance", Short: "Compliance scans of workers (OpenSCAP): results, drift, a scan now"}
-	cmd.AddCommand(a.complianceShowCmd(), a.complianceDiffCmd(), a.complianceScanCmd(), a.complianceContentCmd())
+	cmd.AddCommand(a.complianceShowCmd(), a.complianceDiffCmd(), a.complianceScanCmd(), a.complianceContentCmd(), a.complianceTailoringCmd())
 	return cmd
 }
 

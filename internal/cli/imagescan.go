@@ -160,6 +160,9 @@ func (a *App) scanRules(q *scanning) (*verdict.Rules, *verdict.FlawRules, error)
 			return nil, nil, fmt.Errorf("--policy: %w", err)
 		}
 		rules = p.Spec.Runtime.Compliance.Rules()
+		if t := p.Spec.Runtime.Compliance.Tailored(); t != nil && q.tailoring == "" && q.request.Content != "" && (q.request.Profile == t.Profile || q.request.Profile == t.ID()) {
+			q.request.Profile, q.request.Tailoring = t.ID(), t.Document()
+		}
 	}
 	budget, err := imagescan.ParseBudget(q.budget)
 	if err != nil {

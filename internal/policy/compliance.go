@@ -18,6 +18,8 @@ type Compliance struct {
 	Content []string `json:"content,omitempty"`
 	// Tailorings are the SHA-256 of tailorings that may be used; empty: none.
 	Tailorings []string `json:"tailorings,omitempty"`
+	// Tailoring changes the profile, by a tailoring that AIAS makes and hands to workers; nil: it is used as it is.
+	Tailoring *Tailoring `json:"tailoring,omitempty"`
 	// MaxAge is how old the newest scan may be; 0: 36h.
 	MaxAge Duration `json:"maxAge,omitempty"`
 	// Required are the ids of rules that must pass, whatever MaxFailed says.
@@ -54,6 +56,9 @@ func (c *Compliance) Rules() *verdict.Rules {
 		MaxFailed:       verdict.Budget{High: c.MaxFailed.High, Medium: c.MaxFailed.Medium, Low: c.MaxFailed.Low},
 		IgnoreUndecided: c.Undecided == "ignore", MinScore: float64(c.MinScore),
 	}
+	if t := c.Tailored(); t != nil {
+		r.Profile, r.Tailoring, r.MustTailor = t.ID(), []string{t.Digest()}, true
+	}
 	for _, w := range c.Waivers {
 		r.Waivers = append(r.Waivers, verdict.Waiver{Rule: w.Rule, Reason: w.Reason, Owner: w.Owner, Until: w.Until.Time})
 	}
@@ -80,6 +85,7 @@ func (c *Compliance) validate(e *errs) {
 			}
 		}
 	}
+	c.validateTailoring(e)
 	if c.MaxAge.Duration < 0 {
 		e.add("runtime.compliance.maxAge is %s: want a time that is not negative", c.MaxAge)
 	}

@@ -40,14 +40,39 @@ func TestBaselineByName(t *testing.T) {
 	}
 }
 
+// TestTailored: a scan must be by the generated tailoring and by its profile; where it stands in the policy does not count.
+func TestTailored(t *testing.T) {
+	parse := func(tailoring string) *Policy {
+		t.Helper()
+		p, err := Parse(withCompliance("profile: xccdf_a_profile_b", tailoring))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := parse("tailoring: {select: [{rule: xccdf_a_rule_x}], deselect: [{rule: xccdf_a_rule_y, reason: console}, {rule: xccdf_a_rule_z, reason: b}], values: [{value: xccdf_a_value_v, set: '12'}]}")
+	r, made := p.Spec.Runtime.Compliance.Rules(), p.Spec.Runtime.Compliance.Tailored()
+	if !r.MustTailor || r.Profile != made.ID() || r.Profile == "xccdf_a_profile_b" || !slices.Equal(r.Tailoring, []string{made.Digest()}) {
+		t.Errorf("Rules: got %+v", r)
+	}
+	same := parse("tailoring: {values: [{set: '12', value: xccdf_a_value_v}], deselect: [{rule: xccdf_a_rule_z, reason: b}, {rule: xccdf_a_rule_y, reason: console}], select: [{rule: xccdf_a_rule_x}]}")
+	if got := same.Spec.Runtime.Compliance.Tailored().Digest(); got != made.Digest() {
+		t.Errorf("the same in another order: got %s, want %s", got, made.Digest())
+	}
+}
+
 func TestBadCompliance(t *testing.T) {
 	for line, want := range map[string]string{
 		"mode: on":      "runtime.compliance.mode",
 		"content: [ab]": "runtime.compliance.content",
 		"tailorings: [" + strings.Repeat("AB", 32) + "]": "runtime.compliance.tailorings",
-		"maxAge: -1h":                     "runtime.compliance.maxAge",
-		"minScore: 101":                   "runtime.compliance.minScore",
-		"waivers: [{rule: a, reason: b}]": "owner and an end",
+		"maxAge: -1h": "runtime.compliance.maxAge",
+		"tailoring: {select: [{rule: xccdf_a_rule_x}]}":                                                                                         "tailoring: profile",
+		"profile: xccdf_a_profile_b\n      tailoring: {}":                                                                                       "0 changes",
+		"profile: xccdf_a_profile_b\n      tailoring: {deselect: [{rule: xccdf_a_rule_x}]}":                                                     "want a reason",
+		"tailorings: [" + strings.Repeat("ab", 32) + "]\n      profile: xccdf_a_profile_b\n      tailoring: {select: [{rule: xccdf_a_rule_x}]}": "exclude each other",
+		"minScore: 101":                                     "runtime.compliance.minScore",
+		"waivers: [{rule: a, reason: b}]":                   "owner and an end",
 		"waivers: [{rule: a, owner: b, until: 2027-01-01}]": "reason",
 	} {
 		if _, err := Parse(withCompliance(line)); err == nil || !strings.Contains(err.Error(), want) {

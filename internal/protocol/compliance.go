@@ -9,6 +9,7 @@ import (
 // Paths of compliance scans.
 const (
 	PathCompliance     = "/v1/compliance"                   // POST ComplianceReport, node certificate -> ComplianceAnswer
+	PathTailoring      = "/v1/compliance/tailoring"         // GET, node certificate -> Tailoring
 	PathNodeCompliance = "/v1/nodes/{node}/compliance"      // GET -> NodeCompliance
 	PathNodeScan       = "/v1/nodes/{node}/compliance/scan" // POST: ask the node for a scan -> ScanRequest
 )
@@ -42,6 +43,13 @@ type ComplianceAnswer struct {
 	Summary string `json:"summary"`
 	// Problems are what the policy finds wrong.
 	Problems []string `json:"problems,omitempty"`
+}
+
+// Tailoring is what the policy in force changes of the profile that nodes are scanned by.
+type Tailoring struct {
+	Profile  string `json:"profile"`  // id of the changed profile, to scan by
+	Document []byte `json:"document"` // XCCDF Tailoring
+	SHA256   string `json:"sha256"`   // of the document, hexadecimal
 }
 
 // NodeCompliance is the newest compliance scan of a node.

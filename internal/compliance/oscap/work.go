@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"touchstone.dev/touchstone/internal/compliance/content"
+	"touchstone.dev/touchstone/internal/compliance/tailoring"
 	"touchstone.dev/touchstone/internal/compliance/xccdf"
 )
 
@@ -71,6 +72,9 @@ func (r *Runner) prepare(s *Scan) (_ *work, err error) {
 	}
 	file, err := somethingThere(root)
 	if err != nil {
+		return nil, err
+	}
+	if err := w.checkTailoring(); err != nil {
 		return nil, err
 	}
 	w.canary = w.packages.canary(file, newSecret(), w.catalogue.PackagePatterns)
@@ -145,6 +149,21 @@ func (w *work) readContent() error {
 	}
 	if len(w.Tailoring) == 0 && !w.catalogue.Has(w.Profile) {
 		return failed(NoProfile, "the content %s has no profile %q: it has %s", w.Content, w.Profile, strings.Join(w.catalogue.ProfileIDs(), ", "))
+	}
+	return nil
+}
+
+// checkTailoring looks for what the tailoring names and the content does not have: oscap would pass over it, and a rule that was asked for be left out.
+func (w *work) checkTailoring() error {
+	if len(w.Tailoring) == 0 {
+		return nil
+	}
+	missing, err := tailoring.Missing(w.Tailoring, w.catalogue)
+	if err != nil {
+		return failed(BadTailoring, "%v", err)
+	}
+	if len(missing) > 0 {
+		return failed(BadTailoring, "the content %s does not have what the tailoring names: %s", w.catalogue.ID, strings.Join(missing[:min(len(missing), 5)], ", "))
 	}
 	return nil
 }

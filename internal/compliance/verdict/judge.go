@@ -59,9 +59,13 @@ func (j *Judgement) whole(r *Rules, s *Scan, now time.Time) {
 		j.add(Problem{Message: "the compliance scan used other content", Expected: strings.Join(r.Content, " or "), Observed: s.Content,
 			Cause: "the content was updated or changed on the worker", Remedy: "install the approved content, or add the digest to the policy"})
 	}
+	if s.Tailoring == "" && r.MustTailor {
+		j.add(Problem{Message: "the compliance scan did not use the tailoring of the policy", Expected: strings.Join(r.Tailoring, " or "), Observed: "none",
+			Cause: "it was made before the policy was changed", Remedy: rescan})
+	}
 	if s.Tailoring != "" && !slices.Contains(r.Tailoring, s.Tailoring) {
 		j.add(Problem{Message: "the compliance scan used a tailoring that the policy does not name", Expected: orNone(strings.Join(r.Tailoring, " or ")), Observed: s.Tailoring,
-			Cause: "somebody softened the profile on the worker", Remedy: "take the tailoring away, or add its digest to the policy"})
+			Cause: "the policy's tailoring was changed after the scan, or somebody softened the profile on the worker", Remedy: "take a tailoring of the worker's own away, or add its digest to the policy, and " + rescan})
 	}
 	switch age := now.Sub(s.At); {
 	case age < -FutureLimit:

@@ -18,12 +18,14 @@ import (
 
 // Rules are what a result must be like. The zero value demands that no rule of high severity fails.
 type Rules struct {
-	Profile   string        // id that the scan must have used; empty: any
-	Content   []string      // SHA-256 of content that counts, hexadecimal; empty: any
-	Tailoring []string      // SHA-256 of tailorings that count; empty: none may be used
-	MaxAge    time.Duration // of the scan; 0: DefaultMaxAge
-	Required  []string      // ids of rules that must have passed
-	MaxFailed Budget
+	Profile   string   // id that the scan must have used; empty: any
+	Content   []string // SHA-256 of content that counts, hexadecimal; empty: any
+	Tailoring []string // SHA-256 of tailorings that count; empty: none may be used
+	// MustTailor says that one of Tailoring must have been used.
+	MustTailor bool
+	MaxAge     time.Duration // of the scan; 0: DefaultMaxAge
+	Required   []string      // ids of rules that must have passed
+	MaxFailed  Budget
 	// Undecided says whether error, unknown and notchecked count as failures.
 	IgnoreUndecided bool
 	MinScore        float64 // of xccdf.DefaultScore, in per cent of its maximum; 0: none
