@@ -192,7 +192,7 @@ func complianceOf(newest, failed []byte) (*claims.Compliance, error) {
 	return c, nil
 }
 
-// loadScans brings the newest scan of each node into memory.
+// loadScans brings the newest scan of each node into memory, and the one that was asked for.
 func (a *Authority) loadScans(ctx context.Context) error {
 	all, err := a.store.Compliances(ctx)
 	if err != nil {
@@ -209,6 +209,15 @@ func (a *Authority) loadScans(ctx context.Context) error {
 				return fmt.Errorf("node %s: %w", n.name, err)
 			}
 			n.compliance.Store(c)
+		}
+	}
+	asks, err := a.store.ScanAsks(ctx)
+	if err != nil {
+		return fmt.Errorf("load the scans that were asked for: %w", err)
+	}
+	for _, n := range a.nodes {
+		if number, ok := asks[n.id]; ok {
+			n.scanAsk.Store(&scanAsk{number: number, at: time.UnixMilli(number)})
 		}
 	}
 	return nil

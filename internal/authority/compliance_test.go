@@ -189,7 +189,7 @@ func TestBadScans(t *testing.T) {
 	wantProblem(t, "attestation has expired", err, http.StatusForbidden, "not-attested")
 }
 
-// TestScanAsked: an operator's wish reaches the node with its next challenge, and is over when a scan comes.
+// TestScanAsked: an operator's wish reaches the node with its next challenge, and is over when a scan comes, over restarts of AIAS.
 func TestScanAsked(t *testing.T) {
 	w := scanWorld(t)
 	m := w.enrolled("worker-1")
@@ -198,6 +198,8 @@ func TestScanAsked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.restart()
+	m.connect()
 	a, err := m.send(m.quoted(m.next, bank))
 	if err != nil || a.Next.Scan != ask.Number {
 		t.Fatalf("next challenge: %+v, %v; want scan %d", a, err, ask.Number)
@@ -209,5 +211,9 @@ func TestScanAsked(t *testing.T) {
 	}
 	if a, err = m.send(m.quoted(a.Next, bank)); err != nil || a.Next.Scan != 0 {
 		t.Errorf("challenge after the scan: %+v, %v; want none asked for", a, err)
+	}
+	w.restart()
+	if c, err := w.admin.Compliance(t.Context(), "worker-1"); err != nil || !c.Asked.IsZero() {
+		t.Errorf("after the scan and a restart: asked at %s, %v", c.Asked, err)
 	}
 }

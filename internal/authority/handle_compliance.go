@@ -10,7 +10,7 @@ import (
 	"touchstone.dev/touchstone/internal/protocol"
 )
 
-// scanAsk is a scan that an operator asked for. It is in memory only: who asked before a restart asks again.
+// scanAsk is a scan that an operator asked for. The store keeps its number, which is the time in milliseconds.
 type scanAsk struct {
 	number int64
 	at     time.Time
@@ -53,7 +53,10 @@ func (a *Authority) postCompliance(w http.ResponseWriter, r *http.Request, id id
 		return err
 	}
 	if ask := n.scanAsk.Load(); ask != nil && req.Asked >= ask.number {
-		n.scanAsk.Store(nil)
+		if err := a.store.DropScanAsk(ctx, n.id, ask.number); err != nil {
+			return err
+		}
+		n.scanAsk.CompareAndSwap(ask, nil)
 	}
 	out := protocol.ComplianceAnswer{Trusted: n.trust == protocol.Trusted, Summary: "no result: " + rec.Error}
 	if rec.Scan != nil {
@@ -114,6 +117,9 @@ func (a *Authority) postScan(w http.ResponseWriter, r *http.Request, _ identity)
 	}
 	now := a.now()
 	ask := &scanAsk{number: now.UnixMilli(), at: now}
+	if err := a.store.PutScanAsk(r.Context(), n.id, ask.number); err != nil {
+		return err
+	}
 	n.scanAsk.Store(ask)
 	return answer(w, protocol.ScanRequest{Node: n.name, Number: ask.number, At: ask.at})
 }

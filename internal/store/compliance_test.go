@@ -31,10 +31,24 @@ func TestCompliance(t *testing.T) {
 	if err != nil || len(all) != 1 || string(all[0].Newest) != string(two) {
 		t.Errorf("Compliances: got %+v, %v", all, err)
 	}
+	asks := func(want int64, err error) {
+		t.Helper()
+		got, errAsks := s.ScanAsks(ctx)
+		if err != nil || errAsks != nil || got[n.ID] != want {
+			t.Errorf("ScanAsks: got %v, %v, %v; want %d", got, err, errAsks, want)
+		}
+	}
+	asks(0, nil)
+	asks(7, s.PutScanAsk(ctx, n.ID, 7))
+	asks(7, s.PutScanAsk(ctx, n.ID, 6))
+	asks(7, s.DropScanAsk(ctx, n.ID, 6))
+	asks(0, s.DropScanAsk(ctx, n.ID, 7))
+	asks(8, s.PutScanAsk(ctx, n.ID, 8))
 	if err := s.Delete(ctx, n.ID, &Change{Node: "a", At: now}, Act{At: now}); err != nil {
 		t.Fatal(err)
 	}
 	if all, err := s.Compliances(ctx); err != nil || len(all) != 0 {
 		t.Errorf("Compliances of a removed node: got %+v, %v", all, err)
 	}
+	asks(0, nil)
 }

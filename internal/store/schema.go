@@ -248,6 +248,12 @@ var migrations = []string{
 	CREATE INDEX worker_scans_manifest ON worker_scans (manifest);
 	CREATE INDEX worker_scans_node ON worker_scans (node, received);
 	CREATE INDEX worker_scans_at ON worker_scans (at);`,
+
+	// Compliance scans that operators asked for and that have not come.
+	`CREATE TABLE scan_asks (
+		node INTEGER PRIMARY KEY REFERENCES nodes (id) ON DELETE CASCADE,
+		number INTEGER NOT NULL
+	) STRICT;`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

@@ -240,6 +240,9 @@ type Store interface {
 	Compliance(ctx context.Context, node int64) (*Compliance, error) // ErrNotFound
 	PutScan(ctx context.Context, node int64, record, result []byte) error
 	PutScanError(ctx context.Context, node int64, record []byte) error
+	ScanAsks(ctx context.Context) (map[int64]int64, error)
+	PutScanAsk(ctx context.Context, node, number int64) error
+	DropScanAsk(ctx context.Context, node, upTo int64) error
 
 	Acts(ctx context.Context, limit int) ([]Act, error)
 	// ActsAfter returns acts after an ID, oldest first.
