@@ -186,6 +186,7 @@ func (a *Authority) detectionLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 			a.flushDetections(ctx)
+			a.ledgerHeads(ctx)
 			clear(last)
 		case <-a.found.wake:
 		}

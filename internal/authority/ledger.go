@@ -191,7 +191,9 @@ func (a *Authority) copyToLedger(ctx context.Context) (more bool, err error) {
 	entries := make([]ledger.Entry, 0, len(changes)+len(acts))
 	for i, j := 0, 0; i < len(changes) || j < len(acts); {
 		if j == len(acts) || i < len(changes) && !changes[i].At.After(acts[j].At) {
-			entries = append(entries, changeEntry(&changes[i]))
+			e := changeEntry(&changes[i])
+			a.bindHead(&e)
+			entries = append(entries, e)
 			c.Change = changes[i].ID
 			i++
 		} else {

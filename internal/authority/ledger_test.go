@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"touchstone.dev/touchstone/internal/audit/proof"
 	"touchstone.dev/touchstone/internal/ledger"
 	"touchstone.dev/touchstone/internal/protocol"
 )
@@ -184,5 +186,53 @@ func TestLedgerOverHTTP(t *testing.T) {
 	wantProblem(t, "ledger without a certificate", w.call(w.client(), http.MethodGet, protocol.PathLedgerCheckpoint, nil, nil), http.StatusForbidden, "role")
 	if err := w.record(context.Background(), ledger.Entry{Kind: "gossip"}); err == nil {
 		t.Error("record() of an unknown kind: got no error")
+	}
+}
+
+// TestAuditHeadsInTheLedger: the head of a node's audit chain that its TPM signed stands in the ledger, with each verdict and once an hour.
+func TestAuditHeadsInTheLedger(t *testing.T) {
+	m := newWatched(t)
+	m.stop() // it writes heads, too
+	ctx := context.Background()
+	a := m.w.Authority
+	heads := func() (out []string) {
+		t.Helper()
+		cp, err := a.ledger.Reader().Checkpoint(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for e, err := range a.ledger.Reader().Entries(ctx, cp, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h := e.Detail[proof.Detail]; h != "" && e.Node == m.name {
+				out = append(out, string(e.Kind)+" "+h)
+			}
+		}
+		return out
+	}
+	if _, err := a.copyToLedger(ctx); err != nil {
+		t.Fatal(err)
+	}
+	m.attests()
+	a.ledgerHeads(ctx)
+	first := proof.Text(m.at)
+	m.event(shopPod, escape)
+	m.attests()
+	a.ledgerHeads(ctx) // too early
+	if _, err := a.copyToLedger(ctx); err != nil {
+		t.Fatal(err)
+	}
+	second := proof.Text(m.at)
+	m.w.clock.Advance(headsEvery)
+	a.ledgerHeads(ctx)
+	a.ledgerHeads(ctx) // nothing new
+	want := []string{"audit-head " + first, "verdict " + second, "audit-head " + second}
+	got := heads()
+	for end := time.Now().Add(10 * time.Second); !slices.Equal(got, want) && time.Now().Before(end); got = heads() {
+		time.Sleep(20 * time.Millisecond) // entries are on disk before the checkpoint has them
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("heads in the ledger:\ngot  %q\nwant %q", got, want)
 	}
 }

@@ -63,7 +63,8 @@ type node struct {
 
 	watch    *watch // what its audit events show
 	catching sync.Mutex
-	caught   bool // events that were in the archive before this process began were looked at
+	headed   headed // of detectionLoop only
+	caught   bool   // events that were in the archive before this process began were looked at
 
 	limit   *rate.Limiter
 	changes *rate.Limiter // of the verdict, but for its falls

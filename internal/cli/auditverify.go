@@ -10,38 +10,24 @@ import (
 	"github.com/spf13/cobra"
 
 	"touchstone.dev/touchstone/internal/audit/chain"
+	"touchstone.dev/touchstone/internal/audit/proof"
 	"touchstone.dev/touchstone/internal/cli/render"
 	"touchstone.dev/touchstone/internal/evidence"
+	"touchstone.dev/touchstone/internal/ledger"
 	"touchstone.dev/touchstone/internal/operator"
-	"touchstone.dev/touchstone/internal/protocol"
 )
-
-// auditProof is what verify found out.
-type auditProof struct {
-	Node    string             `json:"node"`
-	Entries uint64             `json:"entries"`
-	Events  uint64             `json:"events"`
-	From    protocol.AuditAck  `json:"from"` // what the first entry follows
-	At      protocol.AuditAck  `json:"at"`
-	Signed  *protocol.AuditAck `json:"signed,omitempty"` // the head in the Evidence that AIAS keeps
-	Gaps    []auditGap         `json:"gaps,omitempty"`   // that the worker told of
-	Faults  []string           `json:"faults,omitempty"` // what contradicts completeness
-}
-
-type auditGap struct {
-	Seq uint64 `json:"seq"`
-	chain.Gap
-}
 
 var errAuditFaults = errors.New("the audit events are not complete")
 
 func (a *App) auditVerifyCmd() *cobra.Command {
-	return &cobra.Command{
+	var o ledgerOptions
+	cmd := &cobra.Command{
 		Use:   "verify NODE",
 		Short: "Prove that all audit events of a worker are at AIAS, as its TPM signed, or name what is missing",
 		Long: `Prove that all audit events of a worker are at AIAS, or name what is missing. The whole chain is fetched and computed again here, entry by entry, and
-compared with the head that the worker's TPM signed in the Evidence that AIAS keeps (its quote is verified by AIAS; touchstone evidence and touchstone appraise
-verify it anew). Exit code 1: something contradicts that it is complete. Gaps that the worker told of itself are listed and are no contradiction.`,
+compared with the heads that the worker's TPM signed in the Evidence that AIAS keeps (its quote is verified by AIAS; touchstone evidence and touchstone appraise
+verify it anew), and with all heads that stand in the ledger, which is verified, too: with --dir and --key by a copy that AIAS cannot change. Exit code 1: something
+contradicts that it is complete. Gaps that the worker told of itself are listed and are no contradiction.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.online()
@@ -49,11 +35,15 @@ verify it anew). Exit code 1: something contradicts that it is complete. Gaps th
 				return err
 			}
 			defer c.Close()
-			p, err := proveAudit(cmd.Context(), c, args[0])
+			heads, err := a.ledgerHeads(cmd, &o, args[0])
 			if err != nil {
 				return err
 			}
-			if err := a.show(p, p.draw); err != nil {
+			p, err := proveAudit(cmd.Context(), c, args[0], heads)
+			if err != nil {
+				return err
+			}
+			if err := a.show(p, func(w io.Writer) { drawProof(w, p) }); err != nil {
 				return err
 			}
 			if len(p.Faults) > 0 {
@@ -62,54 +52,72 @@ verify it anew). Exit code 1: something contradicts that it is complete. Gaps th
 			return nil
 		},
 	}
+	o.flags(cmd)
+	return cmd
+}
+
+// ledgerHeads verifies the ledger, and returns the heads in it that are of a node. A head at the same place in many entries is returned once.
+func (a *App) ledgerHeads(cmd *cobra.Command, o *ledgerOptions, node string) (heads []proof.Head, err error) {
+	seen := map[chain.Position]bool{}
+	err = a.readLedger(cmd, o, func(ctx context.Context, r *ledger.Reader, cp *ledger.Checkpoint) error {
+		if err := r.Verify(ctx, cp, nil); err != nil {
+			return err
+		}
+		for e, err := range r.Entries(ctx, cp, 0) {
+			if err != nil {
+				return err
+			}
+			text := e.Detail[proof.Detail]
+			if e.Node != node || text == "" {
+				continue
+			}
+			at, err := proof.ParseText(text)
+			if err != nil {
+				return fmt.Errorf("entry %d of the ledger: %w", e.Index, err)
+			}
+			if !seen[at] {
+				seen[at] = true
+				heads = append(heads, proof.Head{At: at, By: fmt.Sprintf("ledger entry %d has", e.Index), Time: e.Time})
+			}
+		}
+		return nil
+	})
+	return heads, err
 }
 
 // proveAudit fetches and computes the chain.
-func proveAudit(ctx context.Context, c *operator.Client, node string) (*auditProof, error) {
+func proveAudit(ctx context.Context, c *operator.Client, node string, heads []proof.Head) (*proof.Proof, error) {
 	report, err := c.Audit(ctx, node)
 	if err != nil {
 		return nil, err
 	}
-	p := &auditProof{Node: node}
-	signed := p.signedHead(ctx, c, node)
-	var at chain.Position
-	err = c.AuditEvents(ctx, node, operator.AuditQuery{}, func(_ time.Time, b *chain.Batch) error {
-		at = p.follow(at, b, signed, report)
+	newest := signedHead(ctx, c, node, "last", report.StatedAt)
+	if newest != nil {
+		heads = append(heads, *newest)
+	}
+	for _, which := range []string{operator.LastGood, operator.FirstBad} {
+		if h := signedHead(ctx, c, node, which, time.Time{}); h != nil {
+			heads = append(heads, *h)
+		}
+	}
+	p := proof.New(node, report, heads)
+	if newest != nil {
+		ack := proof.Ack(newest.At)
+		p.Signed = &ack
+	}
+	err = c.AuditEvents(ctx, node, operator.AuditQuery{}, func(at time.Time, b *chain.Batch) error {
+		p.Batch(at, b)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	p.At = position(at)
-	if signed != nil && !signed.met {
-		if signed.at.Chain == at.Chain && signed.at.Seq > at.Seq {
-			p.fault("the TPM signed entry %d; AIAS has %d: %d are missing or on their way", signed.at.Seq, at.Seq, signed.at.Seq-at.Seq)
-		} else if p.Entries > 0 {
-			p.fault("the head that the TPM signed (entry %d of chain %v) is not in what AIAS has", signed.at.Seq, signed.at.Chain)
-		}
-	}
-	if report.At.Seq > 0 && at.Chain.String() == report.At.Chain && at.Seq < report.At.Seq {
-		p.fault("AIAS says that it has %d entries, and gave %d", report.At.Seq, at.Seq)
-	}
-	for _, f := range report.Findings {
-		if f.Accepted.IsZero() {
-			p.fault("AIAS found a %s at entry %d (%s): expected %s, observed %s", f.Kind, f.Seq, f.At.Format(time.RFC3339), f.Expected, f.Observed)
-		}
-	}
-	return p, nil
+	p.Finish()
+	return p, err
 }
 
-// signed is a head that the TPM signed, and whether the chain went through it.
-type signedHead struct {
-	at  chain.Position
-	met bool
-}
-
-// signedHead reads the statement in the last Evidence; nil when there is none.
-func (p *auditProof) signedHead(ctx context.Context, c *operator.Client, node string) *signedHead {
-	b, err := c.Evidence(ctx, node, "last")
+// signedHead reads the statement in Evidence that AIAS keeps; nil when there is none.
+func signedHead(ctx context.Context, c *operator.Client, node, which string, at time.Time) *proof.Head {
+	b, err := c.Evidence(ctx, node, which)
 	if err != nil {
-		return nil // no Evidence yet
+		return nil // no such Evidence
 	}
 	doc, err := evidence.Decode(b)
 	if err != nil || len(doc.Statement) == 0 {
@@ -119,72 +127,14 @@ func (p *auditProof) signedHead(ctx context.Context, c *operator.Client, node st
 	if err != nil || s.Audit == nil {
 		return nil
 	}
-	h := &signedHead{}
-	copy(h.at.Chain[:], s.Audit.Chain)
-	copy(h.at.Head[:], s.Audit.Head)
-	h.at.Seq = s.Audit.Seq
-	ack := position(h.at)
-	p.Signed = &ack
+	h := &proof.Head{By: "the worker's TPM signed", Time: at}
+	copy(h.At.Chain[:], s.Audit.Chain)
+	copy(h.At.Head[:], s.Audit.Head)
+	h.At.Seq = s.Audit.Seq
 	return h
 }
 
-// follow computes on through a batch.
-func (p *auditProof) follow(at chain.Position, b *chain.Batch, signed *signedHead, report *protocol.AuditReport) chain.Position {
-	switch {
-	case p.Entries == 0:
-		p.From = position(b.Before)
-		if b.Before.Seq > 0 && (report.Cut == nil || p.From != *report.Cut) {
-			p.fault("the first entry is %d: those before it are gone, and no cut of the archive accounts for them", b.Before.Seq+1)
-		}
-	case b.Before.Chain != at.Chain:
-		if b.Before != chain.Start(b.Before.Chain) {
-			p.fault("chain %v begins with entry %d", b.Before.Chain, b.Before.Seq+1)
-		}
-	case b.Before.Seq > at.Seq:
-		p.fault("entries %d to %d are missing", at.Seq+1, b.Before.Seq)
-	case b.Before != at:
-		p.fault("entry %d does not follow the one before it", b.Before.Seq+1)
-	}
-	at = b.Before
-	signed.pass(at)
-	for _, raw := range b.Entries {
-		at = at.After(raw)
-		signed.pass(at)
-		p.Entries++
-		e, err := chain.Parse(raw)
-		if err != nil {
-			p.fault("entry %d: %v", at.Seq, err)
-			continue
-		}
-		switch e.Kind {
-		case chain.KindEvent:
-			p.Events++
-		case chain.KindGap:
-			g := auditGap{Seq: e.Seq}
-			if err := chain.DecodeBody(e.Body, &g.Gap); err != nil {
-				p.fault("entry %d: %v", at.Seq, err)
-			}
-			p.Gaps = append(p.Gaps, g)
-		}
-	}
-	return at
-}
-
-func (h *signedHead) pass(at chain.Position) {
-	if h != nil && at == h.at {
-		h.met = true
-	}
-}
-
-func (p *auditProof) fault(format string, args ...any) {
-	p.Faults = append(p.Faults, fmt.Sprintf(format, args...))
-}
-
-func position(p chain.Position) protocol.AuditAck {
-	return protocol.AuditAck{Chain: p.Chain.String(), Seq: p.Seq, Head: p.Head.String()}
-}
-
-func (p *auditProof) draw(w io.Writer) {
+func drawProof(w io.Writer, p *proof.Proof) {
 	fmt.Fprintf(w, "%d entries (%d events) of %s follow each other", p.Entries, p.Events, render.Clean(p.Node))
 	if p.From.Seq > 0 {
 		fmt.Fprintf(w, ", from entry %d on", p.From.Seq+1)
@@ -195,6 +145,11 @@ func (p *auditProof) draw(w io.Writer) {
 	} else {
 		fmt.Fprintln(w, "the Evidence that AIAS keeps states no audit chain: nothing here is signed by the worker's TPM")
 	}
+	fmt.Fprintf(w, "they go through %d heads that the TPM signed or the ledger has", p.Heads)
+	if p.Older > 0 {
+		fmt.Fprintf(w, "; %d more are of entries that AIAS removed for their age", p.Older)
+	}
+	fmt.Fprintln(w)
 	for _, g := range p.Gaps {
 		fmt.Fprintln(w, "gap: "+render.AuditGap(g.Seq, &g.Gap))
 	}

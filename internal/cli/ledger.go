@@ -104,7 +104,7 @@ func (a *App) ledgerShowCmd() *cobra.Command {
 	o.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&node, "node", "", "only those of this worker, by `NAME`")
-	f.StringVar(&kind, "kind", "", "only those of this `KIND`: verdict, act, enrolment, tag, key-created, key-released, key-refused, key-rotated, key-revoked, service")
+	f.StringVar(&kind, "kind", "", "only those of this `KIND`: verdict, act, enrolment, tag, audit-head, key-created, key-released, key-refused, key-rotated, key-revoked, service")
 	f.IntVar(&last, "last", 20, "how many")
 	return cmd
 }

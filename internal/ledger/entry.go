@@ -20,6 +20,7 @@ const (
 	Act         Kind = "act"          // an administrator did something
 	Enrolment   Kind = "enrolment"    // a node enrolled, or was removed
 	Tag         Kind = "tag"          // asset tags were set, proven or lost
+	AuditHead   Kind = "audit-head"   // up to where the audit events of a node are at AIAS, as its TPM signed
 	KeyCreated  Kind = "key-created"  // a disk or image key was made or imported
 	KeyReleased Kind = "key-released" // a node was given the use of a key
 	KeyRefused  Kind = "key-refused"  // a node was not
@@ -28,7 +29,7 @@ const (
 )
 
 var kinds = map[Kind]bool{
-	Service: true, Verdict: true, Act: true, Enrolment: true, Tag: true,
+	Service: true, Verdict: true, Act: true, Enrolment: true, Tag: true, AuditHead: true,
 	KeyCreated: true, KeyReleased: true, KeyRefused: true, KeyRotated: true, KeyRevoked: true,
 }
 

@@ -67,6 +67,7 @@ func (c *Cut) position() chain.Position {
 type book struct {
 	Findings []Finding `json:"findings,omitempty"`
 	Stated   *Stated   `json:"stated,omitempty"`  // the newest
+	Sealed   *Stated   `json:"sealed,omitempty"`  // the newest whose entries are here, and agree
 	Waiting  []Stated  `json:"waiting,omitempty"` // whose entries are not here yet, oldest first
 	Cut      Cut       `json:"cut,omitzero"`
 	Chains   []string  `json:"chains,omitempty"` // that were removed whole

@@ -21,6 +21,7 @@ type State struct {
 	Bytes    int64
 	Cut      Cut
 	Stated   *Stated
+	Sealed   *Stated // the newest one whose entries are here, and agree
 	Waiting  []Stated
 	Findings []Finding
 	Lost     uint64 // lately
@@ -35,7 +36,7 @@ func (n *Node) State() State {
 	bytes := n.Bytes()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := State{At: n.at, Bytes: bytes, Cut: n.book.Cut, Stated: n.book.Stated, Waiting: slices.Clone(n.book.Waiting), Findings: slices.Clone(n.book.Findings),
+	s := State{At: n.at, Bytes: bytes, Cut: n.book.Cut, Stated: n.book.Stated, Sealed: n.book.Sealed, Waiting: slices.Clone(n.book.Waiting), Findings: slices.Clone(n.book.Findings),
 		Progress: n.progress}
 	if n.received > 0 {
 		s.Received = time.Unix(0, n.received).UTC()
@@ -73,12 +74,14 @@ type Statement struct {
 func (n *Node) Signed(s *Statement) error {
 	now := n.opt.Now().UTC()
 	stated := Stated{Chain: s.Position.Chain.String(), Seq: s.Position.Seq, Head: s.Position.Head.String(), At: now}
-	if f := n.contradiction(s); f != nil {
+	f := n.contradiction(s)
+	if f != nil {
 		if err := n.find(*f); err != nil {
 			return err
 		}
 	}
 	at := n.Position()
+	head, here := n.HeadAt(s.Position.Chain, s.Position.Seq)
 	ahead := at.Chain != s.Position.Chain || s.Position.Seq > at.Seq
 	var odd []Finding
 	err := n.change(func(b *book) {
@@ -91,6 +94,9 @@ func (n *Node) Signed(s *Statement) error {
 		}
 		b.Boot, b.Lost, b.Stated = s.BootID, s.Lost, &stated
 		if !ahead {
+			if f == nil && here && head == s.Position.Head {
+				b.Sealed = &stated
+			}
 			return
 		}
 		if len(b.Waiting) >= maxWaiting { // the oldest one tells how long, the newest ones what
@@ -140,6 +146,7 @@ func (n *Node) settle(b *chain.Batch, now time.Time) error {
 
 func (n *Node) settleStated(waiting []Stated, at chain.Position) error {
 	var left []Stated
+	var sealed *Stated
 	for _, w := range waiting {
 		if w.Chain != at.Chain.String() || w.Seq > at.Seq {
 			if w.Chain == at.Chain.String() || !n.knowsText(w.Chain) {
@@ -147,7 +154,10 @@ func (n *Node) settleStated(waiting []Stated, at chain.Position) error {
 			}
 			continue
 		}
-		if head, ok := n.HeadAt(at.Chain, w.Seq); ok && head.String() != w.Head {
+		head, ok := n.HeadAt(at.Chain, w.Seq)
+		if ok && head.String() == w.Head {
+			sealed = &w
+		} else if ok {
 			if err := n.find(Finding{Kind: Fork, Seq: w.Seq, Expected: w.Head + ", as signed " + w.At.Format(time.RFC3339), Observed: head.String()}); err != nil {
 				return err
 			}
@@ -156,7 +166,12 @@ func (n *Node) settleStated(waiting []Stated, at chain.Position) error {
 	if len(left) == len(waiting) {
 		return nil
 	}
-	return n.change(func(b *book) { b.Waiting = left })
+	return n.change(func(b *book) {
+		b.Waiting = left
+		if sealed != nil {
+			b.Sealed = sealed
+		}
+	})
 }
 
 func (n *Node) knowsText(id string) bool {
@@ -208,4 +223,11 @@ func (n *Node) expire(now time.Time) error {
 		n.segments = n.segments[1:]
 		n.mu.Unlock()
 	}
+}
+
+// Sealed is the newest signed head whose entries are here, and agree; nil when there is none.
+func (n *Node) Sealed() *Stated {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.book.Sealed
 }
