@@ -16,10 +16,10 @@ type ComplianceRequirement struct {
 	Profile string `json:"profile,omitempty"`
 	// MaxAge is how old the newest scan may be.
 	MaxAge metav1.Duration `json:"maxAge"`
-	// Content are the SHA-256 of SCAP data streams that count, hexadecimal. None means any.
+	// Content are the SHA-256 of SCAP data streams that count, hexadecimal, or "baseline": that which comes with this version. None means any.
 	// +optional
 	// +kubebuilder:validation:MaxItems=32
-	// +kubebuilder:validation:items:Pattern=`^[0-9a-f]{64}$`
+	// +kubebuilder:validation:items:Pattern=`^([0-9a-f]{64}|baseline)$`
 	Content []string `json:"content,omitempty"`
 	// Tailorings are the SHA-256 of tailorings that may have been used, hexadecimal. None means that none may.
 	// +optional

@@ -13,6 +13,7 @@ var GroupVersion = schema.GroupVersion{Group: "touchstone.dev", Version: "v1alph
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&NodeTrust{}, &NodeTrustList{},
+		&ImageTrust{}, &ImageTrustList{},
 		&TrustClass{}, &TrustClassList{},
 		&AssetTag{}, &AssetTagList{},
 		&TrustEnforcement{}, &TrustEnforcementList{},

@@ -90,7 +90,8 @@ func (o *options) run(ctx context.Context) error {
 		c.Namespace = strings.TrimSpace(string(b))
 	}
 	c.Keys = func() ([]byte, error) { return readKeys(o.keys) }
-	c.AIAS, c.Log, c.Registry = client, log, metrics.Registry
+	scans := imagescans.New(client, time.Now)
+	c.AIAS, c.Log, c.Registry, c.ImageScans = client, log, metrics.Registry, scans
 	m, err := cluster.New(ctx, c)
 	if err != nil {
 		return err
@@ -105,7 +106,7 @@ func (o *options) run(ctx context.Context) error {
 		}
 		err = webhook.Setup(ctx, m, webhook.Options{
 			Admission: admission.Options{Namespace: c.Namespace, Schedulers: o.schedulers}, Listen: o.webhook, Images: checker, PullSecrets: o.registry.pullSecrets, Log: log,
-			Compliance: imagescans.New(client, time.Now),
+			Compliance: scans,
 		})
 		if err != nil {
 			return err

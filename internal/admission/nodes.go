@@ -83,13 +83,14 @@ func namespaces() policy {
 	}
 }
 
-// written are the objects that only the controller writes. A NodeTrust may be deleted by those whom RBAC lets: then the node proves itself anew.
+// written are the objects that only the controller writes. A NodeTrust may be deleted by those whom RBAC lets: then the node proves itself anew; so may an
+// ImageTrust, which is made again.
 func written(o Options) policy {
 	const group, version = "touchstone.dev", "v1alpha1"
 	return policy{
 		name: "written", about: "verdicts and the table of classes are written by the trust-controller only",
 		rules: []rule{
-			{group: group, versions: []string{version}, resources: []string{"nodetrusts", "nodetrusts/status"}, operations: []arv1.OperationType{arv1.Create, arv1.Update}},
+			{group: group, versions: []string{version}, resources: []string{"nodetrusts", "nodetrusts/status", "imagetrusts", "imagetrusts/status"}, operations: []arv1.OperationType{arv1.Create, arv1.Update}},
 			{group: group, versions: []string{version}, resources: []string{"trustadmissions"}, operations: []arv1.OperationType{arv1.Create, arv1.Update, arv1.Delete}},
 		},
 		when:   []variable{o.notController()},

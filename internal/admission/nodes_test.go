@@ -224,6 +224,15 @@ func TestWritten(t *testing.T) {
 	}
 	w.accepted("status by the controller", mine.Status().Update(ctx, nt))
 
+	it := &v1alpha1.ImageTrust{}
+	it.Name = v1alpha1.ImageTrustName("sha256:" + strings.Repeat("a", 64))
+	w.refused("ImageTrust made by admin", w.as(admin).Create(ctx, it.DeepCopy()), "only the trust-controller writes imagetrusts")
+	w.must(mine.Create(ctx, it))
+	it.Status.Pods = 1
+	w.refused("status of an ImageTrust by admin", w.as(admin).Status().Update(ctx, it.DeepCopy()), "only the trust-controller writes imagetrusts")
+	w.accepted("status of an ImageTrust by the controller", mine.Status().Update(ctx, it))
+	w.accepted("ImageTrust deleted by admin", w.as(admin).Delete(ctx, it.DeepCopy()))
+
 	table := &v1alpha1.TrustAdmission{}
 	w.must(mine.Get(ctx, client.ObjectKey{Name: v1alpha1.AdmissionName}, table))
 	for _, user := range []string{admin, alice} {

@@ -131,7 +131,7 @@ func (w *world) installUsers() {
 		{APIGroups: []string{""}, Resources: []string{"pods", "pods/binding", "bindings", "pods/ephemeralcontainers", "pods/resize", "pods/status", "podtemplates",
 			"replicationcontrollers", "namespaces", "namespaces/finalize", "nodes", "nodes/status"}, Verbs: []string{"*"}},
 		{APIGroups: []string{"apps", "batch"}, Resources: []string{"*"}, Verbs: []string{"*"}},
-		{APIGroups: []string{"touchstone.dev"}, Resources: []string{"nodetrusts", "nodetrusts/status", "trustadmissions"}, Verbs: []string{"*"}},
+		{APIGroups: []string{"touchstone.dev"}, Resources: []string{"nodetrusts", "nodetrusts/status", "imagetrusts", "imagetrusts/status", "trustadmissions"}, Verbs: []string{"*"}},
 	}}
 	tenant.Name = "tenant"
 	use := &rbacv1.ClusterRole{Rules: []rbacv1.PolicyRule{

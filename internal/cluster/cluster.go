@@ -27,6 +27,7 @@ import (
 	"touchstone.dev/touchstone/internal/cluster/carry"
 	"touchstone.dev/touchstone/internal/cluster/evict"
 	"touchstone.dev/touchstone/internal/cluster/feed"
+	"touchstone.dev/touchstone/internal/cluster/imagetrust"
 	"touchstone.dev/touchstone/internal/cluster/node"
 )
 
@@ -76,6 +77,8 @@ type Options struct {
 	// CarryPolicy brings TrustPolicy and TrustClasses to AIAS, CarryTags AssetTags.
 	CarryPolicy bool
 	CarryTags   bool
+	// ImageScans judge images for ImageTrusts; nil: none are kept.
+	ImageScans imagetrust.Judge
 	// ISecL writes what users of Intel SecL-DC build on, too.
 	ISecL bool
 }
@@ -109,6 +112,9 @@ func New(ctx context.Context, o Options) (manager.Manager, error) {
 	if err := m.GetFieldIndexer().IndexField(ctx, &corev1.Pod{}, evict.NodeIndex, func(p client.Object) []string {
 		return []string{p.(*corev1.Pod).Spec.NodeName}
 	}); err != nil {
+		return nil, err
+	}
+	if err := m.GetFieldIndexer().IndexField(ctx, &corev1.Pod{}, imagetrust.Index, func(p client.Object) []string { return imagetrust.Keys(p.(*corev1.Pod)) }); err != nil {
 		return nil, err
 	}
 	rooms, err := newRooms(m, &o)

@@ -105,7 +105,7 @@ func (r *rooms) open() error {
 	r.feed.OnChange(r.tagsOf)
 	r.board.OnOutcome(func() { r.enforce.ring(v1alpha1.EnforcementName, 0) })
 	for _, open := range []func() error{
-		r.openNodes, r.openEnforcement, r.openEvictions, r.openExposure, r.openPending, r.openCounts, r.openJoins, r.openPolicies, r.openClasses, r.openTags, r.openISecL,
+		r.openNodes, r.openEnforcement, r.openEvictions, r.openExposure, r.openPending, r.openCounts, r.openJoins, r.openPolicies, r.openClasses, r.openTags, r.openISecL, r.openImages,
 	} {
 		if err := open(); err != nil {
 			return err

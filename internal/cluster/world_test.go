@@ -101,7 +101,7 @@ func (w *world) install() {
 func (w *world) clear() {
 	w.t.Helper()
 	ctx := context.Background()
-	for _, o := range []client.Object{&v1alpha1.TrustClass{}, &v1alpha1.TrustEnforcement{}, &v1alpha1.TrustPolicy{}, &v1alpha1.NodeTrust{}, &corev1.Node{}} {
+	for _, o := range []client.Object{&v1alpha1.TrustClass{}, &v1alpha1.TrustEnforcement{}, &v1alpha1.TrustPolicy{}, &v1alpha1.NodeTrust{}, &v1alpha1.ImageTrust{}, &corev1.Node{}} {
 		if err := w.DeleteAllOf(ctx, o); err != nil {
 			w.t.Fatalf("clear %T: %v", o, err)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,7 +44,7 @@ func (p *pods) imagesOf(ctx context.Context, want *v1alpha1.ImageRequirement, na
 	if !asked && want.Compliance == nil {
 		return nil
 	}
-	names := imageNames(pod)
+	names := imagescans.Names(pod)
 	if len(names) > maxImages {
 		return fmt.Errorf("trust class %s checks images: at most %d different ones in a pod, this one has %d", class, maxImages, len(names))
 	}
@@ -172,25 +171,4 @@ func (p *pods) compliant(ctx context.Context, gate *imagescans.Gate, image strin
 		return fmt.Errorf("AIAS cannot be asked for its scans: %w", err)
 	}
 	return gate.Refusal(said, image)
-}
-
-// imageNames are the images of a pod, each once: containers of all kinds and image volumes.
-func imageNames(pod *corev1.Pod) []string {
-	var out []string
-	for _, c := range pod.Spec.InitContainers {
-		out = append(out, c.Image)
-	}
-	for _, c := range pod.Spec.Containers {
-		out = append(out, c.Image)
-	}
-	for _, c := range pod.Spec.EphemeralContainers {
-		out = append(out, c.Image)
-	}
-	for _, v := range pod.Spec.Volumes {
-		if v.Image != nil {
-			out = append(out, v.Image.Reference)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }

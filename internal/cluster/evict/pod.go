@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"touchstone.dev/touchstone/api/v1alpha1"
+	"touchstone.dev/touchstone/internal/cluster/imagescans"
 )
 
 // Classes returns the classes of a pod, sorted: that of its namespace's label, that of its own, and those that its node selector has. The selector cannot
@@ -88,7 +89,7 @@ func over(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-// Strip leaves of a pod what packages evict and exposure read; it is the transform of the cache, which holds every pod of the cluster.
+// Strip leaves of a pod what packages evict, exposure and imagetrust read; it is the transform of the cache, which holds every pod of the cluster.
 func Strip(o any) (any, error) {
 	p, ok := o.(*corev1.Pod)
 	if !ok {
@@ -99,6 +100,9 @@ func Strip(o any) (any, error) {
 	}}
 	if len(Classes(p, "")) > 0 {
 		s.Labels = p.Labels // by which NetworkPolicies select it
+		for _, image := range imagescans.Names(p) {
+			s.Spec.Containers = append(s.Spec.Containers, corev1.Container{Image: image})
+		}
 	}
 	for _, c := range p.Status.Conditions {
 		if c.Type == v1alpha1.IsolatedCondition {

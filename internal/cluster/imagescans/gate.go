@@ -1,13 +1,16 @@
 package imagescans
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"touchstone.dev/touchstone/api/v1alpha1"
+	"touchstone.dev/touchstone/internal/compliance/content"
 	"touchstone.dev/touchstone/internal/compliance/verdict"
 	"touchstone.dev/touchstone/internal/result"
 )
@@ -48,6 +51,9 @@ func NewGate(want *v1alpha1.ComplianceRequirement) (*Gate, error) {
 	case want.MinScore < 0 || want.MinScore > 100:
 		return bad("minScore is %d: want 0 to 100", want.MinScore)
 	}
+	if slices.Contains(g.rules.Content, content.Name) {
+		g.rules.Content = append(slices.Clone(g.rules.Content), content.Digest())
+	}
 	if m := want.MaxFailed; m != nil {
 		g.rules.MaxFailed = verdict.Budget{High: int(m.High), Medium: int(m.Medium), Low: int(m.Low)}
 	}
@@ -80,9 +86,9 @@ func newWaiver(w *v1alpha1.ImageWaiver) (waiver, error) {
 	out := waiver{verdict.Waiver{Rule: w.Rule, Flaw: w.Vulnerability, Reason: w.Reason, Owner: w.Owner, Until: w.Until.Time}, "", w.Digest}
 	switch {
 	case (w.Rule == "") == (w.Vulnerability == ""):
-		return out, fmt.Errorf("want a rule or a vulnerability, and not both")
+		return out, errors.New("want a rule or a vulnerability, and not both")
 	case w.Reason == "" || w.Owner == "" || w.Until.IsZero():
-		return out, fmt.Errorf("want a reason, an owner and an end (until)")
+		return out, errors.New("want a reason, an owner and an end (until)")
 	}
 	if w.Repository != "" {
 		repository, err := name.NewRepository(w.Repository, name.WeakValidation)
@@ -110,7 +116,7 @@ func (g *Gate) waiversOf(repository, digest string) []verdict.Waiver {
 func Split(image string) (repository, digest string, err error) {
 	d, err := name.NewDigest(image, name.WeakValidation)
 	if err != nil || !strings.HasPrefix(d.DigestStr(), "sha256:") {
-		return "", "", fmt.Errorf("it must be named by its digest (name@sha256:...): a tag can mean another image by the time it is pulled")
+		return "", "", errors.New("it must be named by its digest (name@sha256:...): a tag can mean another image by the time it is pulled")
 	}
 	return d.Context().Name(), d.DigestStr(), nil
 }

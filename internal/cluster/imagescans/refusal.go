@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"touchstone.dev/touchstone/internal/compliance/content"
 	"touchstone.dev/touchstone/internal/compliance/verdict"
 )
 
@@ -64,7 +65,11 @@ func inWords(p *verdict.Problem) string {
 // command scans an image for what the gate asks.
 func (g *Gate) command(image string) string {
 	c := "touchstone image scan " + image
-	if g.profile != "" {
+	switch g.profile {
+	case "":
+	case content.Image:
+		c += " --content " + content.Name
+	default:
 		c += " --profile " + g.profile + " --content FILE"
 	}
 	if g.feed {
