@@ -31,6 +31,9 @@ type Link interface {
 	Tailoring(ctx context.Context) (*protocol.Tailoring, error)
 	// SendCompliance hands over a compliance scan.
 	SendCompliance(ctx context.Context, req *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error)
+	// ClaimScan asks which image to scan next; SendScan hands over what was found in it.
+	ClaimScan(ctx context.Context, req *protocol.ScanClaim) (*protocol.ScanLease, error)
+	SendScan(ctx context.Context, req *protocol.WorkerScan) (*protocol.ScanTaken, error)
 	Close()
 }
 
@@ -47,10 +50,11 @@ type Agent struct {
 	ask       chan struct{}
 	watch     *watcher
 	tag       *nvTag
-	images    *imageKeys // nil: no key provider is configured
-	audit     *auditing  // nil: auditing is not configured
-	scans     *scanner   // nil: the worker is not scanned
-	changed   time.Time  // start of the last attestation for a change
+	images    *imageKeys    // nil: no key provider is configured
+	audit     *auditing     // nil: auditing is not configured
+	scans     *scanner      // nil: the worker is not scanned
+	imageScan *imageScanner // nil: its images are not
+	changed   time.Time     // start of the last attestation for a change
 	wait      backoff
 	anew      *forgotten // why the next session enrols though there is an enrolment
 	// Observe is called after every attestation, and Tap with each Evidence document before it is sent, when they are set before Run.
@@ -83,6 +87,9 @@ func New(cfg Config, host Host, open func() (TPM, error), log *slog.Logger) (*Ag
 	if cfg.Compliance.Content != "" {
 		a.scans = newScanner(&a.cfg, log, time.Now)
 	}
+	if cfg.ImageScans.Content != "" {
+		a.imageScan = newImageScanner(&a.cfg, log, time.Now)
+	}
 	return a, errors.Join(a.openImageKeys(), a.openAudit())
 }
 
@@ -110,6 +117,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.scans != nil {
 		go a.scans.run(ctx)
+	}
+	if a.imageScan != nil {
+		go a.imageScan.run(ctx)
 	}
 	notify("READY=1")
 	for {
@@ -195,6 +205,9 @@ func (a *Agent) session(ctx context.Context) error {
 		}
 		if a.scans != nil {
 			a.scans.attested(id.Node, s.link, r)
+		}
+		if a.imageScan != nil && r.Err == nil {
+			a.imageScan.attested(s.link)
 		}
 		a.report(r)
 		if why, err = a.after(ctx, s, r); err != nil {

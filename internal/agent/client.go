@@ -160,6 +160,18 @@ func (c *Client) SendCompliance(ctx context.Context, req *protocol.ComplianceRep
 	return out, c.json(ctx, http.MethodPost, protocol.PathCompliance, req, out)
 }
 
+// ClaimScan asks which image to scan next.
+func (c *Client) ClaimScan(ctx context.Context, req *protocol.ScanClaim) (*protocol.ScanLease, error) {
+	out := &protocol.ScanLease{}
+	return out, c.json(ctx, http.MethodPost, protocol.PathScanClaim, req, out)
+}
+
+// SendScan hands over what was found in an image.
+func (c *Client) SendScan(ctx context.Context, req *protocol.WorkerScan) (*protocol.ScanTaken, error) {
+	out := &protocol.ScanTaken{}
+	return out, c.json(ctx, http.MethodPost, protocol.PathScanImage, req, out)
+}
+
 func (c *Client) json(ctx context.Context, method, path string, in, out any) error {
 	if in == nil {
 		return c.do(ctx, method, path, "", nil, out)

@@ -47,6 +47,8 @@ type Config struct {
 	Audit AuditConfig `json:"audit"`
 	// Compliance says how the worker is scanned with OpenSCAP.
 	Compliance ComplianceConfig `json:"compliance"`
+	// ImageScans says how images that the worker has are scanned.
+	ImageScans ImageScanConfig `json:"imageScans"`
 	// AssetTags are what the operator says about this machine; they travel as a claimed fact.
 	AssetTags map[string]string `json:"assetTags"`
 	// Watch says how the agent notices changes.
@@ -113,6 +115,7 @@ func Defaults() Config {
 		ImageProvider: ImageProviderConfig{UIDs: []uint32{}, Timeout: Duration(30 * time.Second)},
 		Audit:         AuditConfig{Log: source.DefaultLog, SpoolBytes: 512 << 20, Rules: true},
 		Compliance:    ComplianceConfig{Interval: Duration(24 * time.Hour), Timeout: Duration(10 * time.Minute)},
+		ImageScans:    defaultImageScans,
 		Watch: WatchConfig{
 			Interval: Duration(250 * time.Millisecond),
 			Debounce: Duration(50 * time.Millisecond),
@@ -186,6 +189,7 @@ func (c *Config) Validate() error {
 	add(c.Compliance.Content != "" && content.ProfileOr(c.Compliance.Profile, c.Compliance.Content, content.Worker) == "", "compliance.profile is not set: name a profile of the content (`oscap info --profiles FILE`)")
 	add(c.Compliance.Interval < Duration(time.Minute), "compliance.interval must be at least 1m")
 	add(c.Compliance.Timeout < Duration(time.Second), "compliance.timeout must be at least 1s")
+	c.ImageScans.validate(add)
 	add(c.Watch.Interval < 0 || c.Watch.Debounce < 0 || c.Watch.MinGap < 0, "watch: no duration may be negative")
 	add(c.Backoff.Initial <= 0 || c.Backoff.Max < c.Backoff.Initial, "backoff: initial must be more than 0 and at most max")
 	add(c.Timeout <= 0, "timeout must be more than 0")

@@ -51,14 +51,10 @@ func (a *Authority) mayScan(n *node, k scanKind, now time.Time) string {
 		return "the policy lets no scans of workers count (runtime.images.workers)"
 	case !trusted:
 		return "this worker is not trusted"
-	case !byContent(p, k.content, k.tailoring):
+	case !p.Allows(k.content, k.tailoring):
 		return "the policy names other content or tailorings for scans of images (runtime.images)"
 	}
 	return ""
-}
-
-func byContent(p *policy.Images, content, tailoring string) bool {
-	return (len(p.Content) == 0 || slices.Contains(p.Content, content)) && (tailoring == "" || slices.Contains(p.Tailorings, tailoring))
 }
 
 // postScanClaim gives a worker the next image to scan.
@@ -265,7 +261,7 @@ func (a *Authority) imageResults(ctx context.Context, digest string, most int, n
 		if err := json.Unmarshal(s.Record, &one); err != nil {
 			return nil, err
 		}
-		if byContent(p, s.Content, s.Tailoring) && !slices.ContainsFunc(above, func(o protocol.ImageResult) bool { return outranks(&o, &one, oldest) }) {
+		if p.Allows(s.Content, s.Tailoring) && !slices.ContainsFunc(above, func(o protocol.ImageResult) bool { return outranks(&o, &one, oldest) }) {
 			out = append(out, one)
 		}
 	}

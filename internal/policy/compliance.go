@@ -52,7 +52,7 @@ type Waiver struct {
 // Rules are the demands as package verdict takes them.
 func (c *Compliance) Rules() *verdict.Rules {
 	r := &verdict.Rules{
-		Profile: c.Profile, Content: c.digests(), Tailoring: c.Tailorings, MaxAge: c.MaxAge.Duration, Required: c.Required,
+		Profile: c.Profile, Content: digests(c.Content), Tailoring: c.Tailorings, MaxAge: c.MaxAge.Duration, Required: c.Required,
 		MaxFailed:       verdict.Budget{High: c.MaxFailed.High, Medium: c.MaxFailed.Medium, Low: c.MaxFailed.Low},
 		IgnoreUndecided: c.Undecided == "ignore", MinScore: float64(c.MinScore),
 	}
@@ -65,10 +65,10 @@ func (c *Compliance) Rules() *verdict.Rules {
 	return r
 }
 
-// digests are those of Content, with that of the baseline for its name.
-func (c *Compliance) digests() []string {
+// digests are those of content, with that of the baseline for its name.
+func digests(names []string) []string {
 	var out []string
-	for _, d := range c.Content {
+	for _, d := range names {
 		if d == content.Name {
 			d = content.Digest()
 		}
@@ -78,7 +78,7 @@ func (c *Compliance) digests() []string {
 }
 
 func (c *Compliance) validate(e *errs) {
-	for name, list := range map[string][]string{"content": c.digests(), "tailorings": c.Tailorings} {
+	for name, list := range map[string][]string{"content": digests(c.Content), "tailorings": c.Tailorings} {
 		for _, d := range list {
 			if !isDigest(d) || d != strings.ToLower(d) {
 				e.add("runtime.compliance.%s: %q is not a SHA-256 in lower case", name, d)

@@ -16,7 +16,8 @@ import (
 const ContainerdStore = "io.containerd.content.v1.content"
 
 // FromBlobs finds an image in a folder of blobs by digest (DIR/blobs/sha256/HEX): containerd's content store, or an OCI layout. digest is that of a
-// manifest, or of an index, of which the image for the platform is taken.
+// manifest, or of an index, of which the image for the platform is taken. When only layers are absent it returns the image, to say which one it is, with
+// an error that is ErrAbsent.
 func FromBlobs(dir string, digest v1.Hash, platform v1.Platform) (*Image, error) {
 	b := blobs(filepath.Join(dir, "blobs", "sha256"))
 	for range maxDepth {
@@ -100,7 +101,7 @@ func (b blobs) image(raw []byte, digest v1.Hash) (*Image, error) {
 			return nil, err
 		}
 		if _, err := os.Stat(p); err != nil {
-			return nil, fmt.Errorf("layer %s: %w", l.Stored, ErrAbsent)
+			return img, fmt.Errorf("layer %s: %w", l.Stored, ErrAbsent)
 		}
 	}
 	return img, nil

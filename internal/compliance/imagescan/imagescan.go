@@ -101,7 +101,8 @@ func packed(b []byte) ([]byte, error) {
 	var out bytes.Buffer
 	w := gzip.NewWriter(&out)
 	_, err := w.Write(b)
-	return out.Bytes(), errors.Join(err, w.Close())
+	err = errors.Join(err, w.Close()) // before what it wrote is taken
+	return out.Bytes(), err
 }
 
 // flaws holds a root against the feed for its release.

@@ -51,8 +51,7 @@ func (w *work) isolate() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return failed(NoRights, "make mounts private: %v", err)
 	}
-	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), lowest)
-	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWho, uintptr(unix.Gettid()), ioprioIdle) // kernels without block devices have none
+	lower()
 	if w.Root == "" {
 		return nil
 	}
