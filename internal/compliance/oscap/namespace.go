@@ -67,8 +67,8 @@ func (w *work) isolate() error {
 	return nil
 }
 
-// overlay makes what lies above the root that is scanned: the marker of a container, and the tables without which oscap cannot read a dpkg
-// database that is there.
+// overlay makes what lies above the root that is scanned: the marker of a container, the tables without which oscap cannot read a dpkg database that
+// is there, and links that stay inside.
 func (w *work) overlay() error {
 	if w.Root == "" {
 		return nil
@@ -87,19 +87,29 @@ func (w *work) overlay() error {
 			files[path] = string(b)
 		}
 	}
+	root, err := os.OpenRoot(w.Root)
+	if err != nil {
+		return failed(BadRoot, "the root to scan cannot be read: %v", err)
+	}
+	defer root.Close() //nolint:errcheck // read only
+	st, err := root.Stat(".")
+	if err != nil {
+		return failed(BadRoot, "%v", err)
+	}
 	for _, dir := range []string{"root", "above"} {
-		if err := os.Mkdir(filepath.Join(w.dir, dir), 0o755); err != nil { //nolint:gosec // a root of a file system, in a private folder
+		at := filepath.Join(w.dir, dir)
+		if err := os.Mkdir(at, 0o755); err != nil { //nolint:gosec // a root of a file system, in a private folder
+			return failed(NoRights, "%v", err)
+		}
+		if err := like(at, st); err != nil {
 			return failed(NoRights, "%v", err)
 		}
 	}
 	for name, content := range files {
-		path := filepath.Join(w.dir, "above", name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as in the root
-			return failed(NoRights, "%v", err)
-		}
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil { //nolint:gosec // as in the root
-			return failed(NoRights, "%v", err)
+		err := w.above(root, name, func(to string) error { return os.WriteFile(to, []byte(content), 0o644) }) //nolint:gosec // as in the root
+		if err != nil {
+			return failed(BadRoot, "%s cannot be laid above the root: %v", name, err)
 		}
 	}
-	return nil
+	return w.confine(root)
 }

@@ -6,13 +6,14 @@
 // the canary (package and file tests with known answers, in the same surroundings) sings right, nothing was said to be an error, oscap's
 // progress and its results agree, and at least one rule was judged; else Scan returns an *Error. Never is an error a pass.
 //
+// Symbolic links of a root that lead out of it (absolute ones do, for oscap) are replaced, in an overlay, by links to the place inside.
+//
 // oscap runs in a mount namespace of its own (and, for roots of images, a network namespace): the root is mounted read-only and without leave
 // to execute, since 1.3.7 otherwise runs the image's own /usr/bin/dpkg as root and writes caches of 72 MB into the image. apt's configuration is
 // one that we give. The process has the lowest priority, a limit on time, memory and file sizes, and dies with its parent; one runs at a time.
 //
 // Limits: root with CAP_SYS_ADMIN is needed. Content is an SCAP source data stream. Packages are read by oscap from dpkg's status file or an
-// rpm database; a root that keeps them otherwise (apk, distroless) is refused. Probes other than packages follow absolute symbolic links of
-// an image as oscap does.
+// rpm database; a root that keeps them otherwise (apk, distroless) is refused.
 package oscap
 
 import (
@@ -80,6 +81,7 @@ const (
 	BadContent    Kind = "bad-content"    // the content cannot be read
 	NoProfile     Kind = "no-profile"     // the content does not have the profile
 	BadTailoring  Kind = "bad-tailoring"  // oscap does not take the tailoring
+	BadRoot       Kind = "bad-root"       // the root cannot be read, or has links that cannot be kept inside
 	Packages      Kind = "packages"       // oscap cannot read the packages of this root
 	CanaryDied    Kind = "canary"         // tests with known answers got others
 	ToolError     Kind = "tool-error"     // oscap said that something failed
