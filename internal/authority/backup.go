@@ -14,6 +14,7 @@ import (
 
 	"filippo.io/age"
 
+	"touchstone.dev/touchstone/internal/audit/archive"
 	"touchstone.dev/touchstone/internal/backup"
 	"touchstone.dev/touchstone/internal/keystore"
 	"touchstone.dev/touchstone/internal/ledger"
@@ -40,8 +41,14 @@ func (a *Authority) Backup(ctx context.Context, w io.Writer, to ...age.Recipient
 		return fmt.Errorf("backup: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	// The ledger is read after the database: it must not be behind what the database says of it.
-	for _, step := range []func(context.Context, *backup.Writer, string) error{a.backupDatabase, a.backupLedger, a.backupReferences} {
+	// What the audit events that it holds show must be in the database; so where they stand is read before it. The ledger is read after the database:
+	// it must not be behind what the database says of it.
+	chains, err := archive.Keep(filepath.Join(a.cfg.Data, auditFolder), a.now())
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	audit := func(_ context.Context, out *backup.Writer, _ string) error { return backupAudit(out, chains) }
+	for _, step := range []func(context.Context, *backup.Writer, string) error{a.backupDatabase, a.backupLedger, audit, a.backupReferences} {
 		if err := step(ctx, out, work); err != nil {
 			return fmt.Errorf("backup: %w", err)
 		}
@@ -179,6 +186,15 @@ func (a *Authority) backupLedger(ctx context.Context, out *backup.Writer, _ stri
 			return err
 		}
 		n++
+	}
+	return nil
+}
+
+func backupAudit(out *backup.Writer, chains []archive.Kept) error {
+	for _, k := range chains {
+		if err := out.Add(backup.Audit+k.Folder, int64(len(k.Book)), bytes.NewReader(k.Book)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"filippo.io/age"
 
+	"touchstone.dev/touchstone/internal/audit/archive"
 	"touchstone.dev/touchstone/internal/backup"
 	"touchstone.dev/touchstone/internal/keystore"
 	"touchstone.dev/touchstone/internal/ledger"
@@ -50,6 +51,7 @@ type restore struct {
 	rebuild *ledger.Rebuild
 	text    string // checkpoint of the ledger
 	refs    bool
+	chains  []archive.Kept
 }
 
 // Restore makes the data folder of a configuration from a backup. The whole backup is read and found whole before anything is written. The database
@@ -149,6 +151,8 @@ func (r *restore) member(ctx context.Context, name string, from io.Reader) error
 		}
 		r.text = string(text)
 		return r.begin(ctx)
+	case strings.HasPrefix(name, backup.Audit):
+		return r.chain(strings.TrimPrefix(name, backup.Audit), from)
 	case strings.HasPrefix(name, backup.References):
 		r.refs = true
 		path := filepath.Join(r.work, "references", filepath.FromSlash(strings.TrimPrefix(name, backup.References)))
@@ -164,6 +168,30 @@ func (r *restore) member(ctx context.Context, name string, from io.Reader) error
 		return err
 	}
 	return r.rebuild.Add(ctx, bundle)
+}
+
+// chain takes where the audit chain of a node stood.
+func (r *restore) chain(folder string, from io.Reader) error {
+	book, err := io.ReadAll(from)
+	r.chains = append(r.chains, archive.Kept{Folder: folder, Book: book})
+	return err
+}
+
+// plant puts the audit chains where they are not. What is there is an archive with events, which somebody copied, or an attempt before this one.
+func (r *restore) plant() error {
+	dir := filepath.Join(r.cfg.Data, auditFolder)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, k := range r.chains {
+		if there(filepath.Join(dir, k.Folder)) {
+			continue
+		}
+		if err := archive.Plant(dir, k); err != nil {
+			return fmt.Errorf("audit chains: %w", err)
+		}
+	}
+	return syncDir(dir)
 }
 
 // open brings the secrets of the database under the key that the configuration names.
@@ -221,6 +249,9 @@ func (r *restore) finish(ctx context.Context, head backup.Head, now time.Time) e
 		if err := os.Rename(filepath.Join(r.work, "references"), filepath.Join(r.cfg.Data, "references")); err != nil {
 			return err
 		}
+	}
+	if err := r.plant(); err != nil {
+		return err
 	}
 	if err := syncDir(r.cfg.Data); err != nil {
 		return err

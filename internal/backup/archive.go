@@ -23,6 +23,7 @@ const (
 	Checkpoint = "ledger/checkpoint"
 	Entries    = "ledger/"     // and a number of ten digits
 	References = "references/" // and a path
+	Audit      = "audit/"      // and the folder of a node
 	endName    = "end.json"
 )
 
@@ -31,12 +32,14 @@ const (
 	maxSmall     = 64 << 10
 	maxBundle    = 256 * (2 + 1<<16)
 	maxReference = 1 << 30
+	maxAudit     = 1 << 20
 	maxDatabase  = 1 << 42
 	maxPath      = 512
 	maxMembers   = 1 << 26
 )
 
-const format = 1
+// format is that of the backups that are written; all earlier ones are read. Since 2 there are members Audit.
+const format = 2
 
 // ErrDamaged says that a backup is not whole: nothing of it may be used.
 var ErrDamaged = errors.New("the backup is damaged or cut off")
@@ -114,6 +117,11 @@ func limitOf(name string) (int64, error) {
 		return maxDatabase, nil
 	case isBundle(name):
 		return maxBundle, nil
+	case strings.HasPrefix(name, Audit):
+		p := strings.TrimPrefix(name, Audit)
+		if len(p) <= maxPath && filepath.IsLocal(p) && path.Base(p) == p && !strings.Contains(p, "\\") {
+			return maxAudit, nil
+		}
 	case strings.HasPrefix(name, References):
 		p := strings.TrimPrefix(name, References)
 		if len(p) <= maxPath && filepath.IsLocal(p) && path.Clean(p) == p && !strings.Contains(p, "\\") {
@@ -155,7 +163,7 @@ func Read(r io.Reader, each func(name string, size int64, r io.Reader) error, id
 			if err := decode(t, &h); err != nil {
 				return h, err
 			}
-			if h.Format != format {
+			if h.Format < 1 || h.Format > format {
 				return h, fmt.Errorf("the backup has format %d, this aias knows %d: use the aias that made it (%.40s) or a later one", h.Format, format, h.Version)
 			}
 		case endName:

@@ -8,6 +8,7 @@
 //	aias.db           SQLite database
 //	ledger/checkpoint signed checkpoint of the ledger
 //	ledger/0000000000 entries, 256 in each, with a size of two bytes before each (C2SP tlog-tiles)
+//	audit/n-NODE      where the chain of a node's audit events stands, without events
 //	references/...    files of the folder of references
 //	end.json          number of members before it
 //

@@ -70,9 +70,10 @@ type book struct {
 	Sealed   *Stated   `json:"sealed,omitempty"`  // the newest whose entries are here, and agree
 	Waiting  []Stated  `json:"waiting,omitempty"` // whose entries are not here yet, oldest first
 	Cut      Cut       `json:"cut,omitzero"`
-	Chains   []string  `json:"chains,omitempty"` // that were removed whole
-	Lost     uint64    `json:"lost,omitempty"`   // the kernel's counter in the newest statement
-	Boot     string    `json:"boot,omitempty"`   // id in the newest statement
+	Restored Cut       `json:"restored,omitzero"` // where a backup was made that this was restored from
+	Chains   []string  `json:"chains,omitempty"`  // that were removed whole
+	Lost     uint64    `json:"lost,omitempty"`    // the kernel's counter in the newest statement
+	Boot     string    `json:"boot,omitempty"`    // id in the newest statement
 	Boots    boots     `json:"boots,omitzero"`
 	Grown    []Growth  `json:"grown,omitempty"`
 }

@@ -131,7 +131,7 @@ func (n *Node) fit(at chain.Position, b *chain.Batch, enrolled time.Time, lost b
 		if !lost {
 			return nil, nil, ErrBehind
 		}
-		return b, &Finding{Kind: Hole, Seq: at.Seq + 1, Last: b.Before.Seq, Observed: "the worker does not have them any more"}, nil
+		return b, n.lost(at, b.Before.Seq), nil
 	}
 	end := b.Before.Seq + uint64(len(b.Entries))
 	overlap := min(at.Seq, end)

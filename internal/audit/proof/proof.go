@@ -74,7 +74,9 @@ func (p *Proof) Batch(received time.Time, b *chain.Batch) {
 	switch {
 	case p.Entries == 0:
 		p.From, p.oldest = Ack(b.Before), received
-		if b.Before.Seq > 0 && (p.report.Cut == nil || p.From != *p.report.Cut) {
+		if c := p.report.Cut; c != nil && c.Chain == p.From.Chain && b.Before.Seq > c.Seq {
+			p.fault("entries %d to %d are missing%s", c.Seq+1, b.Before.Seq, p.reason(c.Seq+1, b.Before.Seq))
+		} else if b.Before.Seq > 0 && (p.report.Cut == nil || p.From != *p.report.Cut) {
 			p.fault("the first entry is %d: those before it are gone, and no cut of the archive accounts for them", b.Before.Seq+1)
 		}
 	case b.Before.Chain != p.at.Chain:
@@ -82,7 +84,7 @@ func (p *Proof) Batch(received time.Time, b *chain.Batch) {
 			p.fault("chain %v begins with entry %d", b.Before.Chain, b.Before.Seq+1)
 		}
 	case b.Before.Seq > p.at.Seq:
-		p.fault("entries %d to %d are missing", p.at.Seq+1, b.Before.Seq)
+		p.fault("entries %d to %d are missing%s", p.at.Seq+1, b.Before.Seq, p.reason(p.at.Seq+1, b.Before.Seq))
 	case b.Before != p.at:
 		p.fault("entry %d does not follow the one before it", b.Before.Seq+1)
 	}
@@ -109,6 +111,16 @@ func (p *Proof) Batch(received time.Time, b *chain.Batch) {
 			p.Gaps = append(p.Gaps, g)
 		}
 	}
+}
+
+// reason is what AIAS knows of entries that are missing, and that somebody accepted.
+func (p *Proof) reason(first, last uint64) string {
+	for _, f := range p.report.Findings {
+		if f.Seq == first && f.Last == last && !f.Accepted.IsZero() {
+			return fmt.Sprintf(": %s (accepted by %s, %s)", f.Observed, f.By, stamp(f.Accepted))
+		}
+	}
+	return ""
 }
 
 // pass compares the heads at the present place.
