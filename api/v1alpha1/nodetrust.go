@@ -18,6 +18,9 @@ import (
 // +kubebuilder:printcolumn:name="L4",type=string,JSONPath=`.status.levels[?(@.level==4)].status`
 // +kubebuilder:printcolumn:name="L5",type=string,JSONPath=`.status.levels[?(@.level==5)].status`
 // +kubebuilder:printcolumn:name="Tags",type=string,JSONPath=`.status.tagSummary`
+// +kubebuilder:printcolumn:name="Compliance",type=string,priority=1,JSONPath=`.status.compliance.status`
+// +kubebuilder:printcolumn:name="Audit",type=string,priority=1,JSONPath=`.status.audit.chain`
+// +kubebuilder:printcolumn:name="Detections",type=integer,priority=1,JSONPath=`.status.audit.detections`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.status.verifiedAt`
 // +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.expiresAt`
@@ -50,6 +53,12 @@ type NodeTrustStatus struct {
 	// TagSummary is Tags in one line.
 	// +optional
 	TagSummary string `json:"tagSummary,omitempty"`
+	// Compliance is the newest compliance scan of the node in short; empty when there is none. What it costs is in level 5.
+	// +optional
+	Compliance *NodeCompliance `json:"compliance,omitempty"`
+	// Audit is what the audit events of the node come to; empty when nothing is known of any. What it costs is in level 5.
+	// +optional
+	Audit *NodeAudit `json:"audit,omitempty"`
 	// Classes are the TrustClasses that the node meets now, sorted.
 	// +optional
 	// +listType=set
@@ -88,6 +97,31 @@ type LevelStatus struct {
 	Status string `json:"status"`
 	// +optional
 	Reason string `json:"reason,omitempty"`
+}
+
+// NodeCompliance is a compliance scan of a node in short.
+type NodeCompliance struct {
+	Profile string      `json:"profile"`
+	Scanned metav1.Time `json:"scanned"`
+	Passed  int32       `json:"passed"`
+	// Failed is how many rules did not pass. What could not be decided has not passed.
+	// +optional
+	Failed FailedRules `json:"failed,omitzero"`
+	// Status is the worst that the policy finds in it: pass, warn, fail or unknown.
+	// +kubebuilder:validation:Enum=pass;warn;fail;unknown
+	Status string `json:"status"`
+}
+
+// NodeAudit is the audit of a node in short.
+type NodeAudit struct {
+	// Chain is the worst that the policy finds in the chain of audit events that the node signed, and in how it audits: pass, warn, fail or unknown.
+	// +kubebuilder:validation:Enum=pass;warn;fail;unknown
+	Chain string `json:"chain"`
+	// Detections is how many detections of misuse count now.
+	Detections int32 `json:"detections"`
+	// Worst is the worst severity among them: critical, high, medium, low or informational.
+	// +optional
+	Worst string `json:"worst,omitempty"`
 }
 
 // NodeBinding names a node object and the TPM behind it. A node that is deleted and made again has another UID, and is untrusted until its

@@ -8,6 +8,12 @@ import (
 	"touchstone.dev/touchstone/internal/claims"
 )
 
+// Names of the rules whose outcome a result says apart, too.
+const (
+	RuleAuditChain = "runtime.audit-chain"
+	RuleCompliance = "runtime.compliance"
+)
+
 // Level 5: does only known software run?
 var runtimeRules = []rule{
 	{"runtime.list", runtimeList},
@@ -18,8 +24,8 @@ var runtimeRules = []rule{
 	{"runtime.violations", runtimeViolations},
 	{"runtime.buffers", runtimeBuffers},
 	{"runtime.asset-tag", runtimeAssetTag},
-	{"runtime.audit-chain", runtimeAuditChain},
-	{"runtime.compliance", runtimeCompliance},
+	{RuleAuditChain, runtimeAuditChain},
+	{RuleCompliance, runtimeCompliance},
 	{"runtime.audit-detections", runtimeDetections},
 }
 

@@ -19,7 +19,6 @@ import (
 	"touchstone.dev/touchstone/internal/compliance/verdict"
 	"touchstone.dev/touchstone/internal/compliance/xccdf"
 	"touchstone.dev/touchstone/internal/protocol"
-	"touchstone.dev/touchstone/internal/result"
 	"touchstone.dev/touchstone/internal/store"
 )
 
@@ -221,14 +220,4 @@ func (a *Authority) loadScans(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// scanned is what a signed result says of the newest scan of a node; nil when there is none.
-func (n *node) scanned() *result.Compliance {
-	c := n.compliance.Load()
-	if c == nil || c.Scan == nil {
-		return nil
-	}
-	s := c.Scan
-	return &result.Compliance{Profile: s.Profile, Content: s.Content, Tool: s.Tool, At: s.At, Passed: s.Passed, NotPassed: len(s.Rules) - s.Passed, Score: s.Score}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/compliance/verdict"
 	"touchstone.dev/touchstone/internal/compliance/xccdf"
 	"touchstone.dev/touchstone/internal/protocol"
@@ -108,6 +109,13 @@ func TestComplianceDecides(t *testing.T) {
 	w.restart()
 	m.connect()
 	attest("telnet, after a restart", "high rule telnet: fails")
+	jwt, err := w.admin.Result(t.Context(), "worker-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := result.Verify(jwt.Result, w.jwks, result.Expectation{Node: "worker-1", Now: w.clock.Now()}); err != nil || r.Compliance == nil || r.Compliance.Failed["high"] != 1 || r.Compliance.Status != appraisal.Fail {
+		t.Errorf("the signed result says of the scan that fails: %+v, %v", r, err)
+	}
 	scan("mended", "", m.scanOf(w.clock.Now().Add(2*time.Second)))
 	scan("error is no pass", "came to no result", &protocol.ComplianceReport{Error: "the canary died", At: w.clock.Now().Add(3 * time.Second)})
 	w.restart()
@@ -120,11 +128,11 @@ func TestComplianceDecides(t *testing.T) {
 		t.Fatal(err)
 	}
 	attest("too old", "too old")
-	jwt, err := w.admin.Result(t.Context(), "worker-1")
+	jwt, err = w.admin.Result(t.Context(), "worker-1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := result.Verify(jwt.Result, w.jwks, result.Expectation{Node: "worker-1", Now: w.clock.Now()}); err != nil || r.Compliance == nil || r.Compliance.Passed != 1 || r.Compliance.Tool != "1.3.7" {
+	if r, err := result.Verify(jwt.Result, w.jwks, result.Expectation{Node: "worker-1", Now: w.clock.Now()}); err != nil || r.Compliance == nil || r.Compliance.Passed != 1 || r.Compliance.Tool != "1.3.7" || r.Compliance.Status != appraisal.Fail {
 		t.Errorf("the signed result says of the scan: %+v, %v", r, err)
 	}
 }

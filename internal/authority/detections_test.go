@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/audit/chain"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
@@ -170,8 +171,8 @@ func TestDetectionFellsAndIsCleared(t *testing.T) {
 	if a := m.w.Authority.node(m.name).auditedUpTo(); a != m.at.Seq {
 		t.Errorf("auditedUpTo: got %d, want %d", a, m.at.Seq)
 	}
-	if m.judged(m.answer()).Trusted {
-		t.Error("fresh Evidence lifts a detection")
+	if r := m.judged(m.answer()); r.Trusted || r.Audit == nil || r.Audit.Detections[got[0].Severity] != 1 || r.Audit.Chain != appraisal.Pass {
+		t.Errorf("fresh Evidence lifts a detection, or the result does not say it: %+v %+v", r.Trusted, r.Audit)
 	}
 	if _, err := m.w.admin.ClearDetections(context.Background(), m.name, got[0].ID, " "); err == nil {
 		t.Error("cleared without a reason")

@@ -61,7 +61,8 @@ type node struct {
 	inventory    atomic.Pointer[inventory]
 	news         chan struct{} // closed when there are new tags; nil while nobody waits
 
-	watch    *watch // what its audit events show
+	posture  posture // unknown until it was judged by this process
+	watch    *watch  // what its audit events show
 	catching sync.Mutex
 	headed   headed // of detectionLoop only
 	caught   bool   // events that were in the archive before this process began were looked at
@@ -114,6 +115,7 @@ func (a *Authority) newNode(s store.Node) (*node, error) {
 type state struct {
 	trust, reason string
 	levels        []protocol.LevelInfo
+	posture       posture
 	since         time.Time
 	attested      time.Time
 	expires       time.Time
@@ -132,7 +134,7 @@ func (n *node) current() state {
 	return state{
 		trust: n.trust, reason: n.reason, levels: n.levels, since: n.since, attested: n.attested, expires: n.expires,
 		checkpoint: n.checkpoint, snapshot: n.snapshot, list: n.list, bad: n.bad, machine: n.machine, machineFacts: n.machineFacts,
-		tag: n.tag, tags: n.tags,
+		tag: n.tag, tags: n.tags, posture: n.posture,
 	}
 }
 
@@ -142,7 +144,7 @@ func (n *node) set(s state, watermark int64, now time.Time) {
 	defer n.mu.Unlock()
 	n.trust, n.reason, n.levels, n.since, n.attested, n.expires = s.trust, s.reason, s.levels, s.since, s.attested, s.expires
 	n.checkpoint, n.snapshot, n.list, n.bad = s.checkpoint, s.snapshot, s.list, s.bad
-	n.machine, n.machineFacts = s.machine, s.machineFacts
+	n.machine, n.machineFacts, n.posture = s.machine, s.machineFacts, s.posture
 	n.watermark = max(n.watermark, watermark)
 	n.setTag(&s, now)
 }

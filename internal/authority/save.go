@@ -71,7 +71,7 @@ func (s *state) judged(v *appraisal.Verdict, snapshot string, now, at, expires t
 	if !v.Trusted {
 		s.trust, s.reason = protocol.Untrusted, reason(v)
 	}
-	s.levels = levelInfos(v)
+	s.levels, s.posture = levelInfos(v), postureOf(v)
 	s.attested, s.expires, s.snapshot, s.bad = at, expires, snapshot, !v.Trusted
 	if s.changed(&before) {
 		s.since = now
@@ -119,7 +119,7 @@ func (a *Authority) signResult(n *node, akName string, s *state, issued time.Tim
 		Node: n.name, AKName: akName, Trusted: s.trust == protocol.Trusted, Snapshot: s.snapshot, SoftwareTPM: n.software,
 		EKSHA256: hex.EncodeToString(n.ek[:]), Machine: s.machine,
 		ID: result.NewID(), Build: buildVersion, Issued: issued, Expires: s.expires, Levels: make([]result.Level, len(s.levels)),
-		Tags: s.tags, Compliance: n.scanned(),
+		Tags: s.tags, Compliance: n.scanned(s.posture), Audit: n.auditState(s.posture),
 	}
 	for i, l := range s.levels {
 		r.Levels[i] = result.Level{Level: l.Level, Name: l.Name, Status: appraisal.Status(l.Status), Reason: l.Reason}

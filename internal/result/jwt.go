@@ -91,6 +91,7 @@ type private struct {
 	Machine Machine           `json:"machine,omitzero"`
 
 	Compliance *Compliance `json:"compliance,omitempty"`
+	Audit      *Audit      `json:"audit,omitempty"`
 }
 
 type submodule struct {
@@ -120,7 +121,7 @@ func Sign(key *Key, r *Result) (string, error) {
 			Touchstone: private{
 				Node: r.Node, AKName: r.AKName, Trusted: r.Trusted, Levels: r.Levels, Snapshot: r.Snapshot,
 				ResetCount: r.ResetCount, RestartCount: r.RestartCount, SoftwareTPM: r.SoftwareTPM,
-				EKSHA256: r.EKSHA256, Tags: r.Tags, Machine: r.Machine, Compliance: r.Compliance,
+				EKSHA256: r.EKSHA256, Tags: r.Tags, Machine: r.Machine, Compliance: r.Compliance, Audit: r.Audit,
 			},
 		}},
 	})
@@ -162,7 +163,7 @@ func Verify(token string, jwks []byte, want Expectation) (*Result, error) {
 	}
 	r := &Result{
 		Node: p.Node, AKName: p.AKName, Trusted: p.Trusted, Levels: p.Levels, Snapshot: p.Snapshot, ResetCount: p.ResetCount,
-		RestartCount: p.RestartCount, SoftwareTPM: p.SoftwareTPM, EKSHA256: p.EKSHA256, Tags: p.Tags, Machine: p.Machine, Compliance: p.Compliance, ID: c.ID, Build: c.Verifier.Build,
+		RestartCount: p.RestartCount, SoftwareTPM: p.SoftwareTPM, EKSHA256: p.EKSHA256, Tags: p.Tags, Machine: p.Machine, Compliance: p.Compliance, Audit: p.Audit, ID: c.ID, Build: c.Verifier.Build,
 		Issued: time.Unix(c.Issued, 0).UTC(), Expires: time.Unix(c.Expires, 0).UTC(),
 	}
 	if sub.Status != r.Status() {

@@ -59,10 +59,12 @@ type Result struct {
 	Machine Machine
 	// Compliance is the newest compliance scan in short, as the node sent it and AIAS read it; nil when there is none. What it means is in level 5.
 	Compliance *Compliance
-	ID         string    // jti: unique
-	Build      string    // version of AIAS
-	Issued     time.Time // to the second
-	Expires    time.Time // to the second; the Result means nothing from then on
+	// Audit is what the node's audit events come to; nil when nothing is known of any.
+	Audit   *Audit
+	ID      string    // jti: unique
+	Build   string    // version of AIAS
+	Issued  time.Time // to the second
+	Expires time.Time // to the second; the Result means nothing from then on
 }
 
 // Machine is what tells one machine, its boot and its kubelet from another, as its agent says.
@@ -84,6 +86,18 @@ type Compliance struct {
 	Passed    int       `json:"passed"`
 	NotPassed int       `json:"not-passed"`
 	Score     float64   `json:"score"` // per cent
+	// Failed is how many rules did not pass, by severity: high, medium, low. What could not be decided has not passed.
+	Failed map[string]int `json:"failed,omitempty"`
+	// Status is the worst that the policy finds in the scan; empty: AIAS has not judged it yet.
+	Status appraisal.Status `json:"status,omitempty"`
+}
+
+// Audit is the audit of a node in short.
+type Audit struct {
+	// Chain is the worst that the policy finds in the chain of audit events that the node signed, and in how it audits; empty: nothing.
+	Chain appraisal.Status `json:"chain,omitempty"`
+	// Detections are how many detections of misuse count, by severity.
+	Detections map[string]int `json:"detections,omitempty"`
 }
 
 // Level is the verdict of one level.

@@ -36,6 +36,9 @@ func status(e *board.Entry, held bool, last *result.Result, have *v1alpha1.NodeT
 	if len(e.Class.Tags) > 0 {
 		s.Tags, s.TagSummary = e.Class.Tags, summary(e.Class.Tags)
 	}
+	if v.Result != nil {
+		s.Compliance, s.Audit = compliance(v.Result.Compliance), audit(v.Result.Audit)
+	}
 	if last != nil {
 		s.VerifiedAt, s.ExpiresAt = timeOf(last.Issued), timeOf(last.Expires)
 	}
