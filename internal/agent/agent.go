@@ -29,6 +29,8 @@ type Link interface {
 	SendAudit(ctx context.Context, batch []byte, lost bool) (*protocol.AuditAck, error)
 	// Tailoring asks for the tailoring of the policy.
 	Tailoring(ctx context.Context) (*protocol.Tailoring, error)
+	// SendScanDocument hands over a document of a compliance scan, compressed.
+	SendScanDocument(ctx context.Context, kind string, document []byte) error
 	// SendCompliance hands over a compliance scan.
 	SendCompliance(ctx context.Context, req *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error)
 	// ClaimScan asks which image to scan next; SendScan hands over what was found in it.

@@ -154,6 +154,11 @@ func (c *Client) Tailoring(ctx context.Context) (*protocol.Tailoring, error) {
 	return out, c.json(ctx, http.MethodGet, protocol.PathTailoring, nil, out)
 }
 
+// SendScanDocument hands over a document of a compliance scan that was asked for with documents, compressed.
+func (c *Client) SendScanDocument(ctx context.Context, kind string, document []byte) error {
+	return c.do(ctx, http.MethodPut, strings.Replace(protocol.PathScanDocument, "{kind}", kind, 1), protocol.MediaTypeScanDocument, document, nil)
+}
+
 // SendCompliance hands over a compliance scan.
 func (c *Client) SendCompliance(ctx context.Context, req *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error) {
 	out := &protocol.ComplianceAnswer{}

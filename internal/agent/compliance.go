@@ -52,6 +52,7 @@ type scanner struct {
 	scan  func(ctx context.Context, node string) (*oscap.Outcome, error) // a field, so that tests need no oscap
 
 	given *protocol.Tailoring // by AIAS, for the scan at hand; nil: none
+	keep  string              // folder for the documents of the scan at hand; empty: none are made
 
 	mu   sync.Mutex
 	wish scanWish
@@ -64,6 +65,7 @@ type scanWish struct {
 	link      Link
 	asked     int64
 	tailoring string // SHA-256; empty: none
+	documents bool   // of the scan that is asked for
 }
 
 // scanState is what the agent remembers of its scans over a restart.
@@ -88,7 +90,7 @@ func (s *scanner) attested(node string, link Link, r Report) {
 		return
 	}
 	s.mu.Lock()
-	s.wish = scanWish{node, link, max(s.wish.asked, r.Attestation.Next.Scan), r.Attestation.Next.Tailoring}
+	s.wish = scanWish{node, link, max(s.wish.asked, r.Attestation.Next.Scan), r.Attestation.Next.Tailoring, r.Attestation.Next.ScanDocuments}
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -121,6 +123,7 @@ func (s *scanner) run(ctx context.Context) {
 		if w.link == nil || !due && w.asked <= st.Asked {
 			continue
 		}
+		w.documents = w.documents && w.asked > st.Asked
 		st = scanState{At: s.now(), Asked: w.asked, Tailoring: w.tailoring}
 		report := s.once(ctx, &w)
 		if ctx.Err() != nil {
@@ -137,9 +140,13 @@ func (s *scanner) once(ctx context.Context, w *scanWish) *protocol.ComplianceRep
 	var out *oscap.Outcome
 	err := s.tailor(ctx, w)
 	if err == nil {
+		defer s.keepFor(w)()
 		out, err = s.scan(ctx, w.node)
 	}
 	if err == nil {
+		if w.documents {
+			s.sendDocuments(ctx, w)
+		}
 		var report *protocol.ComplianceReport
 		if report, err = NewComplianceReport(out); err == nil {
 			report.Asked = w.asked
@@ -165,11 +172,11 @@ func (s *scanner) oscap(ctx context.Context, node string) (*oscap.Outcome, error
 		}
 		scan.Tailoring = b
 	}
-	if d := s.cfg.KeepDir; d != "" {
+	if d := s.keep; d != "" {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("folder for results: %w", err)
 		}
-		scan.ARF, scan.HTML = filepath.Join(d, "arf.xml"), filepath.Join(d, "report.html")
+		scan.ARF, scan.HTML = filepath.Join(d, documentFiles[protocol.DocumentARF]), filepath.Join(d, documentFiles[protocol.DocumentHTML])
 	}
 	return r.Scan(ctx, scan)
 }

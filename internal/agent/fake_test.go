@@ -362,6 +362,8 @@ func (l *fakeLink) Tailoring(context.Context) (*protocol.Tailoring, error) {
 	return nil, errors.New("none")
 }
 
+func (l *fakeLink) SendScanDocument(context.Context, string, []byte) error { return nil }
+
 func (l *fakeLink) SendCompliance(context.Context, *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error) {
 	return &protocol.ComplianceAnswer{}, nil
 }

@@ -214,10 +214,12 @@ func (a *Authority) loadScans(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load the scans that were asked for: %w", err)
 	}
+	byNode := make(map[int64]*scanAsk, len(asks))
+	for _, x := range asks {
+		byNode[x.Node] = &scanAsk{number: x.Number, at: time.UnixMilli(x.Number), documents: x.Documents}
+	}
 	for _, n := range a.nodes {
-		if number, ok := asks[n.id]; ok {
-			n.scanAsk.Store(&scanAsk{number: number, at: time.UnixMilli(number)})
-		}
+		n.scanAsk.Store(byNode[n.id])
 	}
 	return nil
 }

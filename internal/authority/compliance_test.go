@@ -202,7 +202,7 @@ func TestScanAsked(t *testing.T) {
 	w := scanWorld(t)
 	m := w.enrolled("worker-1")
 	bank := m.booted("good")
-	ask, err := w.admin.AskScan(t.Context(), "worker-1")
+	ask, err := w.admin.AskScan(t.Context(), "worker-1", false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,12 +8,14 @@ import (
 
 	"touchstone.dev/touchstone/internal/compliance/verdict"
 	"touchstone.dev/touchstone/internal/protocol"
+	"touchstone.dev/touchstone/internal/store"
 )
 
 // scanAsk is a scan that an operator asked for. The store keeps its number, which is the time in milliseconds.
 type scanAsk struct {
-	number int64
-	at     time.Time
+	number    int64
+	at        time.Time
+	documents bool // ARF and HTML too
 }
 
 // postCompliance takes a scan of the node that calls. A node that has not attested lately is refused: nobody knows what made the result.
@@ -74,7 +76,7 @@ func (a *Authority) getCompliance(w http.ResponseWriter, r *http.Request, _ iden
 	if err != nil {
 		return err
 	}
-	out := protocol.NodeCompliance{Node: n.name}
+	out := protocol.NodeCompliance{Node: n.name, Documents: a.scanDocuments(n.id)}
 	if ask := n.scanAsk.Load(); ask != nil {
 		out.Asked = ask.at
 	}
@@ -116,10 +118,13 @@ func (a *Authority) postScan(w http.ResponseWriter, r *http.Request, _ identity)
 		return err
 	}
 	now := a.now()
-	ask := &scanAsk{number: now.UnixMilli(), at: now}
-	if err := a.store.PutScanAsk(r.Context(), n.id, ask.number); err != nil {
+	ask := &scanAsk{number: now.UnixMilli(), at: now, documents: r.URL.Query().Get("documents") == "1"}
+	if before := n.scanAsk.Load(); before != nil {
+		ask.documents = ask.documents || before.documents
+	}
+	if err := a.store.PutScanAsk(r.Context(), store.ScanAsk{Node: n.id, Number: ask.number, Documents: ask.documents}); err != nil {
 		return err
 	}
 	n.scanAsk.Store(ask)
-	return answer(w, protocol.ScanRequest{Node: n.name, Number: ask.number, At: ask.at})
+	return answer(w, protocol.ScanRequest{Node: n.name, Number: ask.number, At: ask.at, Documents: ask.documents})
 }

@@ -65,6 +65,7 @@ func (a *Authority) deleteNode(w http.ResponseWriter, r *http.Request, id identi
 	if err := a.audit.archive.Remove(n.name); err != nil {
 		a.log.Error("the audit events of a removed node are still there", "node", n.name, "err", err)
 	}
+	a.dropScanDocuments(n.id)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -211,7 +211,7 @@ func (a *Authority) challenge(n *node, resume bool) protocol.Challenge {
 	c := protocol.Challenge{Nonce: nonce, Expires: expires, Quote: s.selections, Interval: max(1, int(s.Interval/time.Second)),
 		AssetTag: n.tag.challenge()}
 	if ask := n.scanAsk.Load(); ask != nil {
-		c.Scan = ask.number
+		c.Scan, c.ScanDocuments = ask.number, ask.documents
 	}
 	if s.Tailoring != nil {
 		c.Tailoring = s.Tailoring.SHA256

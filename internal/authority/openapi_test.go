@@ -68,7 +68,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		protocol.Problem{}, protocol.EnrolRequest{}, protocol.EnrolChallenge{}, protocol.EnrolProof{}, protocol.Enrolment{},
 		protocol.Selection{}, protocol.Challenge{}, protocol.LevelInfo{}, protocol.Attestation{}, protocol.RenewRequest{}, protocol.Renewal{},
 		protocol.AssetTag{}, protocol.News{}, protocol.AuditAck{}, protocol.AuditReport{}, protocol.AuditFinding{}, protocol.TagRequest{}, protocol.TagState{},
-		protocol.ComplianceReport{}, protocol.ComplianceAnswer{}, protocol.NodeCompliance{}, protocol.ScanRequest{}, protocol.Tailoring{},
+		protocol.ComplianceReport{}, protocol.ComplianceAnswer{}, protocol.NodeCompliance{}, protocol.ScanRequest{}, protocol.Tailoring{}, protocol.ScanDocument{},
 		protocol.Node{}, protocol.NodeList{}, protocol.Report{}, protocol.SignedResult{}, protocol.NodeResult{}, protocol.Change{}, protocol.History{},
 		protocol.RebindRequest{}, protocol.TokenRequest{}, protocol.Token{}, protocol.TokenList{}, protocol.Snapshot{}, protocol.Reference{},
 		protocol.ReferenceList{}, protocol.EK{}, protocol.EKList{}, protocol.Act{}, protocol.ActList{}, protocol.KeyInfo{}, protocol.KeyList{}, protocol.KeyRotation{},

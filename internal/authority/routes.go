@@ -66,6 +66,8 @@ func (a *Authority) routes() []route {
 		{http.MethodPost, protocol.PathAuditAccept, operators, a.postAuditAccept},
 
 		{http.MethodPost, protocol.PathCompliance, nodesOnly, a.postCompliance},
+		{http.MethodPut, protocol.PathScanDocument, nodesOnly, a.putScanDocument},
+		{http.MethodGet, protocol.PathNodeScanDocument, operators, a.getScanDocument},
 		{http.MethodGet, protocol.PathTailoring, nodesOnly, a.getTailoring},
 		{http.MethodGet, protocol.PathNodeCompliance, readers, a.getCompliance},
 		{http.MethodPost, protocol.PathNodeScan, operators, a.postScan},

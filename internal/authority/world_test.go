@@ -196,6 +196,12 @@ func (w *world) call(c *http.Client, method, path string, in, out any) error {
 		w.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", kind)
+	return w.send(c, req, out)
+}
+
+// send sends a request and reads the answer.
+func (w *world) send(c *http.Client, req *http.Request, out any) error {
+	w.t.Helper()
 	resp, err := c.Do(req)
 	if err != nil {
 		return err
@@ -208,7 +214,7 @@ func (w *world) call(c *http.Client, method, path string, in, out any) error {
 	if resp.StatusCode >= 300 {
 		p := &protocol.Problem{}
 		if err := json.Unmarshal(b, p); err != nil {
-			w.t.Fatalf("%s %s: refusal %d is no problem document: %q", method, path, resp.StatusCode, b)
+			w.t.Fatalf("%s %s: refusal %d is no problem document: %q", req.Method, req.URL.Path, resp.StatusCode, b)
 		}
 		return p
 	}

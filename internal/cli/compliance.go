@@ -16,7 +16,7 @@ import (
 
 func (a *App) complianceCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "compliance", Short: "Compliance scans of workers (OpenSCAP): results, drift, a scan now"}
-	cmd.AddCommand(a.complianceShowCmd(), a.complianceDiffCmd(), a.complianceScanCmd(), a.complianceContentCmd(), a.complianceTailoringCmd())
+	cmd.AddCommand(a.complianceShowCmd(), a.complianceDiffCmd(), a.complianceScanCmd(), a.complianceReportCmd(), a.complianceContentCmd(), a.complianceTailoringCmd())
 	return cmd
 }
 
@@ -71,6 +71,7 @@ func (a *App) complianceDiffCmd() *cobra.Command {
 
 func (a *App) complianceScanCmd() *cobra.Command {
 	var wait time.Duration
+	var documents bool
 	cmd := &cobra.Command{
 		Use:   "scan NODE",
 		Short: "Ask a worker for a scan now; it learns so with its next attestation",
@@ -80,7 +81,7 @@ func (a *App) complianceScanCmd() *cobra.Command {
 				return usage(cmd, errors.New("--wait must not be negative"))
 			}
 			return a.ask(cmd, func(ctx context.Context, c *operator.Client) error {
-				ask, err := c.AskScan(ctx, args[0])
+				ask, err := c.AskScan(ctx, args[0], documents)
 				if err != nil {
 					return err
 				}
@@ -97,6 +98,7 @@ func (a *App) complianceScanCmd() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&documents, "documents", false, "have AIAS keep its ARF and HTML too, for touchstone compliance report")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "wait so long for the result, and fail when there is none")
 	return cmd
 }

@@ -222,8 +222,18 @@ func (c *Client) Compliance(ctx context.Context, node string) (*protocol.NodeCom
 	return out, c.do(ctx, http.MethodGet, at(protocol.PathNodeCompliance, node), nil, out)
 }
 
-// AskScan asks a node for a compliance scan; it learns so with its next challenge.
-func (c *Client) AskScan(ctx context.Context, node string) (*protocol.ScanRequest, error) {
+// AskScan asks a node for a compliance scan, and for its documents (ARF, HTML) too if they are wanted; it learns so with its next challenge.
+func (c *Client) AskScan(ctx context.Context, node string, documents bool) (*protocol.ScanRequest, error) {
+	path := at(protocol.PathNodeScan, node)
+	if documents {
+		path += "?documents=1"
+	}
 	out := &protocol.ScanRequest{}
-	return out, c.do(ctx, http.MethodPost, at(protocol.PathNodeScan, node), nil, out)
+	return out, c.do(ctx, http.MethodPost, path, nil, out)
+}
+
+// ScanDocument returns a document of the newest scan that was asked for with documents, compressed (gzip), as the node sent it.
+func (c *Client) ScanDocument(ctx context.Context, node, kind string) ([]byte, error) {
+	var out []byte
+	return out, c.do(ctx, http.MethodGet, at(at(protocol.PathNodeScanDocument, node), kind), nil, &out)
 }

@@ -71,6 +71,8 @@ type NodeCompliance struct {
 	Drift  []verdict.Change `json:"drift,omitempty"`
 	// Asked is when an operator asked for a scan that has not come yet.
 	Asked time.Time `json:"asked,omitzero"`
+	// Documents are kept of the newest scan that was asked for with them.
+	Documents []ScanDocument `json:"documents,omitempty"`
 }
 
 // ScanRequest is a scan that was asked for; it reaches the node with its next challenge.
@@ -78,6 +80,8 @@ type ScanRequest struct {
 	Node   string    `json:"node"`
 	Number int64     `json:"number"`
 	At     time.Time `json:"at"`
+	// Documents says that ARF and HTML are to be kept.
+	Documents bool `json:"documents,omitempty"`
 }
 
 // ScanTarget is what the agent of a node tells oscap that it scans, and what AIAS expects in the result.

@@ -126,6 +126,8 @@ type Challenge struct {
 	AssetTag *AssetTag `json:"assetTag,omitempty"`
 	// Scan is the number of a compliance scan that an operator waits for; 0: nobody does.
 	Scan int64 `json:"scan,omitempty"`
+	// ScanDocuments says that the operator wants the documents of that scan too (PathScanDocument).
+	ScanDocuments bool `json:"scanDocuments,omitempty"`
 	// Tailoring is the SHA-256 of the tailoring by which the policy wants compliance scans made (PathTailoring), hexadecimal; empty: of none.
 	Tailoring string `json:"tailoring,omitempty"`
 }

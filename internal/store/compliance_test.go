@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,24 +32,25 @@ func TestCompliance(t *testing.T) {
 	if err != nil || len(all) != 1 || string(all[0].Newest) != string(two) {
 		t.Errorf("Compliances: got %+v, %v", all, err)
 	}
-	asks := func(want int64, err error) {
+	asks := func(want []ScanAsk, err error) {
 		t.Helper()
 		got, errAsks := s.ScanAsks(ctx)
-		if err != nil || errAsks != nil || got[n.ID] != want {
-			t.Errorf("ScanAsks: got %v, %v, %v; want %d", got, err, errAsks, want)
+		if err != nil || errAsks != nil || !slices.Equal(got, want) {
+			t.Errorf("ScanAsks: got %v, %v, %v; want %v", got, err, errAsks, want)
 		}
 	}
-	asks(0, nil)
-	asks(7, s.PutScanAsk(ctx, n.ID, 7))
-	asks(7, s.PutScanAsk(ctx, n.ID, 6))
-	asks(7, s.DropScanAsk(ctx, n.ID, 6))
-	asks(0, s.DropScanAsk(ctx, n.ID, 7))
-	asks(8, s.PutScanAsk(ctx, n.ID, 8))
+	seven := []ScanAsk{{n.ID, 7, true}}
+	asks(nil, nil)
+	asks(seven, s.PutScanAsk(ctx, seven[0]))
+	asks(seven, s.PutScanAsk(ctx, ScanAsk{n.ID, 6, false}))
+	asks(seven, s.DropScanAsk(ctx, n.ID, 6))
+	asks(nil, s.DropScanAsk(ctx, n.ID, 7))
+	asks([]ScanAsk{{n.ID, 8, false}}, s.PutScanAsk(ctx, ScanAsk{n.ID, 8, false}))
 	if err := s.Delete(ctx, n.ID, &Change{Node: "a", At: now}, Act{At: now}); err != nil {
 		t.Fatal(err)
 	}
 	if all, err := s.Compliances(ctx); err != nil || len(all) != 0 {
 		t.Errorf("Compliances of a removed node: got %+v, %v", all, err)
 	}
-	asks(0, nil)
+	asks(nil, nil)
 }

@@ -2,22 +2,25 @@ package store
 
 import "context"
 
-// ScanAsks returns the numbers of compliance scans that were asked for and have not come, by node.
-func (s *SQLite) ScanAsks(ctx context.Context) (map[int64]int64, error) {
-	all, err := list(ctx, s.read, func(scan func(...any) error) (out [2]int64, err error) {
-		return out, scan(&out[0], &out[1])
-	}, `SELECT node, number FROM scan_asks`)
-	asks := make(map[int64]int64, len(all))
-	for _, a := range all {
-		asks[a[0]] = a[1]
-	}
-	return asks, err
+// ScanAsk is a compliance scan of a node that was asked for and has not come.
+type ScanAsk struct {
+	Node, Number int64
+	Documents    bool // ARF and HTML are wanted too
 }
 
-// PutScanAsk keeps that a scan was asked for; a newer one takes the place of an older one.
-func (s *SQLite) PutScanAsk(ctx context.Context, node, number int64) error {
+// ScanAsks returns the scans that were asked for and have not come.
+func (s *SQLite) ScanAsks(ctx context.Context) ([]ScanAsk, error) {
+	return list(ctx, s.read, func(scan func(...any) error) (ScanAsk, error) {
+		var a ScanAsk
+		return a, scan(&a.Node, &a.Number, &a.Documents)
+	}, `SELECT node, number, documents FROM scan_asks`)
+}
+
+// PutScanAsk keeps that a scan was asked for; a newer one takes the place of an older one, whose wish for documents stays.
+func (s *SQLite) PutScanAsk(ctx context.Context, a ScanAsk) error {
 	return s.write(ctx, false, func(t *txn) error {
-		_, err := t.exec(`INSERT INTO scan_asks (node, number) VALUES (?, ?) ON CONFLICT (node) DO UPDATE SET number = max(number, excluded.number)`, node, number)
+		_, err := t.exec(`INSERT INTO scan_asks (node, number, documents) VALUES (?, ?, ?)
+			ON CONFLICT (node) DO UPDATE SET number = max(number, excluded.number), documents = max(documents, excluded.documents)`, a.Node, a.Number, a.Documents)
 		return err
 	})
 }

@@ -254,6 +254,7 @@ var migrations = []string{
 		node INTEGER PRIMARY KEY REFERENCES nodes (id) ON DELETE CASCADE,
 		number INTEGER NOT NULL
 	) STRICT;`,
+	`ALTER TABLE scan_asks ADD COLUMN documents INTEGER NOT NULL DEFAULT 0`,
 }
 
 // migrate brings the database to the newest version, each step in its own transaction. A database from a newer program is refused.

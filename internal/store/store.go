@@ -240,8 +240,8 @@ type Store interface {
 	Compliance(ctx context.Context, node int64) (*Compliance, error) // ErrNotFound
 	PutScan(ctx context.Context, node int64, record, result []byte) error
 	PutScanError(ctx context.Context, node int64, record []byte) error
-	ScanAsks(ctx context.Context) (map[int64]int64, error)
-	PutScanAsk(ctx context.Context, node, number int64) error
+	ScanAsks(ctx context.Context) ([]ScanAsk, error)
+	PutScanAsk(ctx context.Context, a ScanAsk) error
 	DropScanAsk(ctx context.Context, node, upTo int64) error
 
 	Acts(ctx context.Context, limit int) ([]Act, error)
