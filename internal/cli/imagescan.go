@@ -14,6 +14,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/cli/render"
+	"touchstone.dev/touchstone/internal/cluster/imagescans"
 	"touchstone.dev/touchstone/internal/compliance/content"
 	"touchstone.dev/touchstone/internal/compliance/image"
 	"touchstone.dev/touchstone/internal/compliance/imagescan"
@@ -31,6 +32,8 @@ type scanning struct {
 	request           imagescan.Request
 	submit            bool
 	ignoreUnfixed     bool
+	class             string
+	gate              *imagescans.Gate // of the class
 }
 
 // scanned is what it says.
@@ -55,7 +58,8 @@ Without --content and --feed it is held against the baseline of the product (doc
 with dpkg; of others that cannot be judged, exit code 2.
 
 IMAGE is an image in a registry, oci:FOLDER[:TAG] or docker-archive:FILE[:NAME:TAG]. Exit code 0: it passes; 1: it does not; 2: it could not be scanned,
-which is no pass. What passes: no rule may fail and no vulnerability be there, unless --policy (its runtime.compliance), --max-flaws or --ignore-unfixed says otherwise.
+which is no pass. What passes: no rule may fail and no vulnerability be there, unless --class (what the admission of pods of a trust class asks), --policy (its
+runtime.compliance), --max-flaws or --ignore-unfixed says otherwise.
 With --submit the result goes to AIAS, passed or not; trust classes that ask for a scan of images are held against it.
 
 Logins for registries come from the file of a container client ($DOCKER_CONFIG/config.json or ~/.docker/config.json); credential helpers are not run.`,
@@ -65,6 +69,11 @@ Logins for registries come from the file of a container client ($DOCKER_CONFIG/c
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := &q.request
+			if q.class != "" {
+				if err := a.byClass(&q); err != nil {
+					return unreadable(fmt.Errorf("--class: %w", err))
+				}
+			}
 			if r.Content == "" && (r.Profile != "" || r.Feeds == "") {
 				r.Content = content.Name
 			}
@@ -92,6 +101,7 @@ Logins for registries come from the file of a container client ($DOCKER_CONFIG/c
 	f.StringVar(&q.request.Feeds, "feed", "", "`FOLDER` with feeds of vulnerabilities, oval-definitions-RELEASE.xml (or .gz, .bz2)")
 	f.DurationVar(&q.request.FeedAge, "feed-max-age", 7*24*time.Hour, "how old a feed may be; 0 for any age")
 	f.StringVar(&q.policy, "policy", "", "policy `FILE` whose runtime.compliance says which rules may fail")
+	f.StringVar(&q.class, "class", "", "TrustClass `FILE` whose images.compliance says what passes, as the admission of pods does")
 	f.StringVar(&q.budget, "max-flaws", "", "how many vulnerabilities there may be, as `SEVERITY=NUMBER,...`; -1 is any number")
 	f.BoolVar(&q.ignoreUnfixed, "ignore-unfixed", false, "vulnerabilities that no newer version mends do not count")
 	f.StringVar(&q.request.ARF, "arf", "", "write oscap's ARF to `FILE`")
@@ -102,6 +112,9 @@ Logins for registries come from the file of a container client ($DOCKER_CONFIG/c
 	f.StringVar(&q.ca, "ca", "", "`FILE` with root certificates of the registry, beside those of the system")
 	f.StringVar(&q.auth, "auth", "", "`FILE` with logins for the registry (default: that of the container client)")
 	f.StringVar(&q.temp, "temp", "", "`FOLDER` to unpack the image in (default: that of the system)")
+	cmd.MarkFlagsMutuallyExclusive("class", "policy")
+	cmd.MarkFlagsMutuallyExclusive("class", "max-flaws")
+	cmd.MarkFlagsMutuallyExclusive("class", "ignore-unfixed")
 	return cmd
 }
 
@@ -131,6 +144,9 @@ func (a *App) scanImage(cmd *cobra.Command, q *scanning, place string) (*scanned
 	p.end()
 	if err != nil {
 		return nil, err
+	}
+	if q.gate != nil {
+		rules, flaws = rulesOf(q.gate, place, img.ID())
 	}
 	done := &scanned{Image: place, Digest: img.ID(), Outcome: out, Problems: imagescan.Judge(out.Scan, rules, out.Report.Feed, flaws, a.Now())}
 	done.Passed = len(done.Problems) == 0

@@ -135,12 +135,33 @@ type Verdict struct {
 // Good reports whether the image passes.
 func (v *Verdict) Good() bool { return v.Missing == "" && v.Judgement.Good() }
 
-// judge holds the scans of an image, named as a pod names it, against what the class asks.
-func (g *Gate) judge(scans *facts, repository, digest string, now time.Time) *Verdict {
-	v := &Verdict{Feed: scans.feed}
+// Profile is the profile by which images must have been scanned; empty: by none.
+func (g *Gate) Profile() string { return g.profile }
+
+// Feed reports whether images must have been held against a feed of vulnerabilities.
+func (g *Gate) Feed() bool { return g.feed }
+
+// Rules are those that an image of a repository (as Repository names it) and a digest is held against.
+func (g *Gate) Rules(repository, digest string) (*verdict.Rules, *verdict.FlawRules) {
 	rules, flaws := g.rules, g.flaws
 	rules.Waivers = g.waiversOf(repository, digest)
 	flaws.Waivers = rules.Waivers
+	return &rules, &flaws
+}
+
+// Repository is the repository of an image, with its registry, in the form that waivers are compared in; "" of what names none.
+func Repository(image string) string {
+	ref, err := name.ParseReference(image, name.WeakValidation)
+	if err != nil {
+		return ""
+	}
+	return ref.Context().Name()
+}
+
+// judge holds the scans of an image, named as a pod names it, against what the class asks.
+func (g *Gate) judge(scans *facts, repository, digest string, now time.Time) *Verdict {
+	v := &Verdict{Feed: scans.feed}
+	rules, flaws := g.Rules(repository, digest)
 	if g.profile != "" {
 		v.Scan = scans.profiles[g.profile]
 	}
@@ -153,7 +174,7 @@ func (g *Gate) judge(scans *facts, repository, digest string, now time.Time) *Ve
 		return v
 	}
 	if v.Scan != nil {
-		v.Judgement = *verdict.Judge(&rules, v.Scan.Scan(), now)
+		v.Judgement = *verdict.Judge(rules, v.Scan.Scan(), now)
 		v.Next = verdict.Next(rules.Waivers, v.Scan.Scanned, rules.MaxAge, now)
 	}
 	if v.Feed == nil {
@@ -162,7 +183,7 @@ func (g *Gate) judge(scans *facts, repository, digest string, now time.Time) *Ve
 	if !g.feed {
 		flaws.MaxAge = 0 // nobody asked for the look; what it saw is there
 	}
-	found := verdict.JudgeFlaws(&flaws, v.Feed.Vulnerabilities(), now)
+	found := verdict.JudgeFlaws(flaws, v.Feed.Vulnerabilities(), now)
 	v.Problems, v.Waived, v.Within, v.Unused = append(v.Problems, found.Problems...), append(v.Waived, found.Waived...), append(v.Within, found.Within...), append(v.Unused, found.Unused...)
 	if next := verdict.Next(rules.Waivers, v.Feed.Scanned, flaws.MaxAge, now); v.Next.IsZero() || !next.IsZero() && next.Before(v.Next) {
 		v.Next = next
