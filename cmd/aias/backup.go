@@ -110,11 +110,13 @@ func writeWhole(path string, write func(io.Writer) error) (size int64, err error
 
 func restoreCommand(o *options) *cobra.Command {
 	var identity, passphrase string
-	var verify bool
+	var verify, withoutHSM bool
 	cmd := &cobra.Command{
 		Use: "restore FILE (--identity FILE | --passphrase-file FILE)", Short: "Make the data folder from a backup", Args: cobra.ExactArgs(1),
 		Long: "Make the data folder of the configuration, which must not hold an AIAS yet, from a backup. The whole file is read and found whole before anything is\n" +
-			"written; stopped at any point, also by kill -9, it leaves no half AIAS: run it again. The secrets are sealed under the key that the configuration names.",
+			"written; stopped at any point, also by kill -9, it leaves no half AIAS: run it again. The secrets are sealed under the key that the configuration names.\n\n" +
+			"Exchange keys of disks in an HSM are not in a backup: they are tried in the token that disks.hsm names, and without them nothing is restored, unless\n" +
+			"--without-hsm says so.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids, err := identitiesOf(identity, passphrase)
 			if err != nil {
@@ -132,13 +134,14 @@ func restoreCommand(o *options) *cobra.Command {
 				}
 				return err
 			}
-			return restore(cmd.Context(), o, f, ids, cmd.OutOrStdout())
+			return restore(cmd.Context(), o, f, ids, withoutHSM, cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&identity, "identity", "", "`FILE` with the private key (age-keygen)")
 	f.StringVar(&passphrase, "passphrase-file", "", "`FILE` with the passphrase")
 	f.BoolVar(&verify, "verify", false, "only read the backup, and tell whether it is whole")
+	f.BoolVar(&withoutHSM, "without-hsm", false, "restore also when exchange keys of disks are in an HSM that is not here: these disks stay closed until it is")
 	return cmd
 }
 
@@ -166,7 +169,7 @@ func identitiesOf(identityFile, passphraseFile string) ([]age.Identity, error) {
 	return ids, nil
 }
 
-func restore(ctx context.Context, o *options, f *os.File, ids []age.Identity, out io.Writer) error {
+func restore(ctx context.Context, o *options, f *os.File, ids []age.Identity, withoutHSM bool, out io.Writer) error {
 	c, err := o.load()
 	if err != nil {
 		return err
@@ -181,11 +184,18 @@ func restore(ctx context.Context, o *options, f *os.File, ids []age.Identity, ou
 		return err
 	}
 	defer done()
-	head, err := authority.Restore(ctx, c, f, time.Now(), ids...)
+	from := authority.Restore
+	if withoutHSM {
+		from = authority.RestoreWithoutHSM
+	}
+	head, err := from(ctx, c, f, time.Now(), ids...)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "%s is restored as it was %s; start aias serve\n", c.Data, head.Created.Format(time.RFC3339))
+	if withoutHSM && c.Disks.HSM != nil {
+		fmt.Fprintln(out, "keys in the HSM were not tried; while its token is away, aias serve starts only without disks.hsm in the configuration")
+	}
 	if refs := filepath.Join(c.Data, "references"); c.References != refs {
 		fmt.Fprintf(out, "the references are in %s; the configuration reads them from %s\n", refs, c.References)
 	}

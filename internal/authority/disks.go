@@ -73,7 +73,7 @@ func (a *Authority) openDisks(ctx context.Context, v *vault) error {
 	var hsm nbde.HSM
 	if c := a.cfg.Disks.HSM; c != nil {
 		if hsm, err = keystore.OpenToken(*c); err != nil {
-			return fmt.Errorf("disks.hsm: %w", err)
+			return fmt.Errorf("disks.hsm: %w; to go on without it take disks.hsm out of the configuration: then only the disks stay closed whose keys are in it", err)
 		}
 	}
 	a.disks, err = nbde.Open(ctx, nbde.Options{

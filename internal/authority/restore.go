@@ -44,6 +44,8 @@ func there(path string) bool {
 // restore is a restore under way.
 type restore struct {
 	cfg     Config
+	without bool // an HSM
+	clean   bool // nothing is in the folder yet but the work folder and the mark
 	work    string
 	key     *keystore.Ring // of the backup
 	store   *store.SQLite
@@ -57,7 +59,14 @@ type restore struct {
 // Restore makes the data folder of a configuration from a backup. The whole backup is read and found whole before anything is written. The database
 // comes last, by a rename: whoever stops it before that leaves no AIAS, and can run it again. The secrets are sealed under the key that the
 // configuration names, which is made when it is not there.
+//
+// Exchange keys of disks that are in an HSM are tried before anything else: they are not in the backup.
 func Restore(ctx context.Context, cfg Config, in io.ReadSeeker, now time.Time, ids ...age.Identity) (backup.Head, error) {
+	return (&restore{cfg: cfg}).run(ctx, in, now, ids)
+}
+
+func (r *restore) run(ctx context.Context, in io.ReadSeeker, now time.Time, ids []age.Identity) (backup.Head, error) {
+	cfg := &r.cfg
 	if err := cfg.complete(); err != nil {
 		return backup.Head{}, err
 	}
@@ -71,7 +80,7 @@ func Restore(ctx context.Context, cfg Config, in io.ReadSeeker, now time.Time, i
 	if err != nil {
 		return head, err
 	}
-	r := &restore{cfg: cfg, work: filepath.Join(cfg.Data, restoreWork)}
+	r.work = filepath.Join(cfg.Data, restoreWork)
 	defer r.close()
 	if err := r.prepare(); err != nil {
 		return head, fmt.Errorf("restore: %w", err)
@@ -115,7 +124,11 @@ func (r *restore) prepare() error {
 			return err
 		}
 	}
-	return os.Mkdir(r.work, 0o700)
+	if err := os.Mkdir(r.work, 0o700); err != nil {
+		return err
+	}
+	r.clean = true
+	return nil
 }
 
 func emptyDir(path string) bool {
@@ -205,10 +218,14 @@ func (r *restore) open(ctx context.Context) (err error) {
 	if err := r.store.Check(ctx); err != nil {
 		return err
 	}
+	if err := r.tryHSM(ctx); err != nil {
+		return err
+	}
 	r.vault = &vault{store: r.store}
 	if r.vault.ring, err = keystore.Open(ctx, r.cfg.Keys, r.vault); err != nil {
 		return err
 	}
+	r.clean = false
 	return transfer(ctx, r.store, r.key, r.vault.ring)
 }
 
@@ -274,7 +291,9 @@ func (r *restore) close() {
 		_ = r.store.Close()
 	}
 	if !there(filepath.Join(r.cfg.Data, databaseName)) {
-		_ = os.RemoveAll(r.work)
+		if os.RemoveAll(r.work) == nil && r.clean {
+			_ = os.Remove(filepath.Join(r.cfg.Data, restoreMark))
+		}
 	}
 }
 

@@ -161,6 +161,9 @@ func (k *stored) open(ctx context.Context, seal Sealer, h HSM) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", k.Thumbprint, err)
 	}
+	if h == nil {
+		h = absent{}
+	}
 	key, err := parseKey(plain, h)
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", k.Thumbprint, err)
@@ -208,7 +211,7 @@ func (s *Service) ring(ctx context.Context, node string) (*Ring, error) {
 		if err != nil {
 			return nil, err
 		}
-		held = append(held, Held{key, !k.Rotated.IsZero()})
+		held = append(held, Held{key, !k.Rotated.IsZero() || key.lost()})
 	}
 	ring, err := NewRing(held)
 	if err != nil {
