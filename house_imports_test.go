@@ -108,6 +108,7 @@ var dependencies = map[string]string{
 	"google.golang.org/protobuf":             "what containerd tells a decoder",
 	"github.com/opencontainers/go-digest":    "a type of ocicrypt's",
 	"github.com/opencontainers/image-spec":   "a type of ocicrypt's",
+	"go.opentelemetry.io/proto/otlp":         "export of audit events: the messages of OTLP",
 }
 
 // graph maps each package of the module to what its code (not its tests) imports; both relative to the module.

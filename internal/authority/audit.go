@@ -11,6 +11,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/audit/archive"
 	"touchstone.dev/touchstone/internal/audit/chain"
+	"touchstone.dev/touchstone/internal/audit/export"
 	"touchstone.dev/touchstone/internal/claims"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/protocol"
@@ -21,11 +22,16 @@ type Audit struct {
 	MaxBytes int64    `json:"maxBytes"` // on disk for each node; the oldest are removed first
 	MaxAge   Duration `json:"maxAge"`
 	PerNode  int64    `json:"perNode"` // bytes a second that a node may send in the long run, compressed; it waits otherwise
+
+	Export []export.Config `json:"export,omitempty"` // where the events go besides
 }
 
 func (c *Audit) complete() error {
 	if c.MaxBytes < 1<<20 || c.MaxAge < Duration(time.Hour) || c.PerNode < 16<<10 {
 		return fmt.Errorf("configuration: audit: maxBytes must be at least 1048576, maxAge 1h, perNode 16384")
+	}
+	if err := export.Validate(c.Export); err != nil {
+		return fmt.Errorf("configuration: %w", err)
 	}
 	return nil
 }
@@ -38,7 +44,8 @@ const auditFolder = "audit"
 
 // auditor is the audit part of AIAS.
 type auditor struct {
-	archive *archive.Archive
+	archive   *archive.Archive
+	exporters []*export.Exporter // since Run
 
 	mu     sync.Mutex
 	limits map[string]*rate.Limiter
@@ -50,6 +57,7 @@ func (a *Authority) openAudit() (*auditor, error) {
 	u.archive, err = archive.Open(archive.Options{
 		Dir: filepath.Join(a.cfg.Data, auditFolder), MaxBytes: a.cfg.Audit.MaxBytes, MaxAge: time.Duration(a.cfg.Audit.MaxAge), Now: a.now, Log: a.log,
 		Accepted: func(node string, id chain.ID, entries []chain.Entry) {
+			u.wake(node)
 			if n := a.node(node); n != nil {
 				a.lookAt(n, id, entries)
 			}

@@ -12,7 +12,7 @@ const cleanEvery = time.Hour
 // follows the database, and what nothing refers to is removed.
 func (a *Authority) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){a.expireLoop, a.rejudgeLoop, a.cleanLoop, a.publishLoop, a.ledgerLoop, a.keysLoop, a.detectionLoop} {
+	for _, loop := range []func(context.Context){a.expireLoop, a.rejudgeLoop, a.cleanLoop, a.publishLoop, a.ledgerLoop, a.keysLoop, a.detectionLoop, a.exportLoop} {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()

@@ -12,6 +12,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/audit/chain"
 	"touchstone.dev/touchstone/internal/audit/record"
+	"touchstone.dev/touchstone/internal/audit/shown"
 	"touchstone.dev/touchstone/internal/cli/render"
 	"touchstone.dev/touchstone/internal/operator"
 )
@@ -31,11 +32,11 @@ func (f *auditFilter) flags(cmd *cobra.Command) {
 	s.StringVar(&f.user, "user", "", "only events of this login (`NAME` or uid)")
 	s.StringVar(&f.pod, "pod", "", "only events of this pod (`NAME` or NAMESPACE/NAME)")
 	s.StringVar(&f.text, "text", "", "only events whose records, decoded, hold this `TEXT`")
-	s.StringVar(&f.format, "format", "", "syslog: RFC 5424 lines; raw: records as the kernel wrote them")
+	s.StringVar(&f.format, "format", "", "syslog: RFC 5424 lines; otlp: JSON of OpenTelemetry logs; raw: records as the kernel wrote them")
 }
 
 // takes reports whether an entry passes.
-func (f *auditFilter) takes(v *render.AuditEntry) bool {
+func (f *auditFilter) takes(v *shown.Entry) bool {
 	e, ev := v.Entry, v.Event
 	if f.kind != "" && e.Kind.String() != f.kind {
 		return false
@@ -131,16 +132,18 @@ func (a *App) auditSearchCmd() *cobra.Command {
 
 // auditEvents shows events; it has no time limit, as there may be many, and tail does not end.
 func (a *App) auditEvents(cmd *cobra.Command, node string, f *auditFilter, q operator.AuditQuery) error {
-	show := render.AuditText
+	show := shown.Text
 	switch {
 	case a.asJSON():
-		show = render.AuditJSON
+		show = shown.JSON
 	case f.format == "syslog":
-		show = render.AuditSyslog
+		show = shown.Syslog
+	case f.format == "otlp":
+		show = shown.OTLP
 	case f.format == "raw":
-		show = render.AuditRaw
+		show = shown.Raw
 	case f.format != "":
-		return usage(cmd, fmt.Errorf("format %q: use syslog or raw, or -o json", f.format))
+		return usage(cmd, fmt.Errorf("format %q: use syslog, otlp or raw, or -o json", f.format))
 	}
 	c, err := a.online()
 	if err != nil {
@@ -156,7 +159,8 @@ func (a *App) auditEvents(cmd *cobra.Command, node string, f *auditFilter, q ope
 			if !q.Since.IsZero() && e.Time.Before(q.Since) || !q.Until.IsZero() && e.Time.After(q.Until) {
 				continue
 			}
-			v := render.NewAuditEntry(node, &e)
+			v := shown.New(node, &e)
+			v.ID = fmt.Sprintf("%s/%v/%d", node, b.Before.Chain, e.Seq)
 			if !f.takes(v) {
 				continue
 			}

@@ -11,6 +11,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/audit/chain"
 	"touchstone.dev/touchstone/internal/audit/proof"
+	"touchstone.dev/touchstone/internal/audit/shown"
 	"touchstone.dev/touchstone/internal/cli/render"
 	"touchstone.dev/touchstone/internal/evidence"
 	"touchstone.dev/touchstone/internal/ledger"
@@ -151,7 +152,7 @@ func drawProof(w io.Writer, p *proof.Proof) {
 	}
 	fmt.Fprintln(w)
 	for _, g := range p.Gaps {
-		fmt.Fprintln(w, "gap: "+render.AuditGap(g.Seq, &g.Gap))
+		fmt.Fprintln(w, "gap: "+shown.Gap(g.Seq, &g.Gap))
 	}
 	for _, f := range p.Faults {
 		fmt.Fprintln(w, "FAULT: "+render.Clean(f))

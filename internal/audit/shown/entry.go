@@ -1,28 +1,29 @@
-package render
+// Package shown is how audit events look outside of Touchstone: a line for people, JSON, RFC 5424, the fields of OTLP. Texts of workers are in it, and get
+// nowhere out of their place.
+package shown
 
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
 
 	"touchstone.dev/touchstone/internal/audit/chain"
 	"touchstone.dev/touchstone/internal/audit/record"
-	"touchstone.dev/touchstone/internal/protocol"
 )
 
-// AuditEntry is an entry of an audit chain, with its event when it is one that can be read.
-type AuditEntry struct {
+// Entry is an entry of an audit chain, with its event when it is one that can be read.
+type Entry struct {
 	Node  string
+	ID    string // the same whenever the entry is sent somewhere; "": it is only shown
 	Entry *chain.Entry
 	Event *record.Event
 }
 
-// NewAuditEntry reads an entry.
-func NewAuditEntry(node string, e *chain.Entry) *AuditEntry {
-	v := &AuditEntry{Node: node, Entry: e}
+// New reads an entry.
+func New(node string, e *chain.Entry) *Entry {
+	v := &Entry{Node: node, Entry: e}
 	if e.Kind == chain.KindEvent {
 		v.Event, _ = record.Parse(e.Body)
 	}
@@ -30,7 +31,7 @@ func NewAuditEntry(node string, e *chain.Entry) *AuditEntry {
 }
 
 // Login is the login that did it, a number; "" when there is none.
-func (v *AuditEntry) Login() string {
+func (v *Entry) Login() string {
 	if v.Event == nil {
 		return ""
 	}
@@ -42,7 +43,7 @@ func (v *AuditEntry) Login() string {
 }
 
 // Keys are the keys of the rules that caused it.
-func (v *AuditEntry) Keys() []string {
+func (v *Entry) Keys() []string {
 	var out []string
 	if v.Event != nil {
 		for _, k := range v.Event.Keys() {
@@ -53,7 +54,7 @@ func (v *AuditEntry) Keys() []string {
 }
 
 // field is what the first record says under a name, decoded.
-func (v *AuditEntry) field(name string) string {
+func (v *Entry) field(name string) string {
 	for _, r := range v.Event.Records {
 		if b, ok := r.Text(name); ok {
 			return string(b)
@@ -63,7 +64,7 @@ func (v *AuditEntry) field(name string) string {
 }
 
 // Words says in one line what happened; texts of the worker are in it as they are.
-func (v *AuditEntry) Words() string {
+func (v *Entry) Words() string {
 	e := v.Entry
 	switch e.Kind {
 	case chain.KindGap:
@@ -71,7 +72,7 @@ func (v *AuditEntry) Words() string {
 		if err := chain.DecodeBody(e.Body, &g); err != nil {
 			return err.Error()
 		}
-		return AuditGap(e.Seq, &g)
+		return Gap(e.Seq, &g)
 	case chain.KindStatus:
 		var s chain.Status
 		if err := chain.DecodeBody(e.Body, &s); err != nil {
@@ -92,7 +93,7 @@ func (v *AuditEntry) Words() string {
 	return v.eventWords()
 }
 
-func (v *AuditEntry) eventWords() string {
+func (v *Entry) eventWords() string {
 	var out []string
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if len(v.Event.Records) > 0 {
@@ -138,7 +139,7 @@ func (v *AuditEntry) eventWords() string {
 }
 
 // where says where an event comes from.
-func (v *AuditEntry) where() string {
+func (v *Entry) where() string {
 	c := &v.Entry.Context
 	var out []string
 	if c.Pod != "" {
@@ -157,8 +158,8 @@ func (v *AuditEntry) where() string {
 	return strings.Join(out, ", ")
 }
 
-// AuditGap says in one line what is missing.
-func AuditGap(seq uint64, g *chain.Gap) string {
+// Gap says in one line what is missing.
+func Gap(seq uint64, g *chain.Gap) string {
 	what := "an unknown number of events"
 	if g.Events > 0 {
 		what = fmt.Sprintf("%d events", g.Events)
@@ -182,8 +183,8 @@ func AuditGap(seq uint64, g *chain.Gap) string {
 	return Clean(s)
 }
 
-// AuditText is the form for people: one line.
-func AuditText(v *AuditEntry) string {
+// Text is the form for people: one line.
+func Text(v *Entry) string {
 	s := v.Entry.Time.Format("2006-01-02T15:04:05.000Z") + " " + v.Words()
 	if w := v.where(); w != "" {
 		s += " (" + w + ")"
@@ -191,16 +192,16 @@ func AuditText(v *AuditEntry) string {
 	return strings.ReplaceAll(Clean(s), "\n", " ")
 }
 
-// AuditRaw are the records as the kernel wrote them; other entries in words.
-func AuditRaw(v *AuditEntry) string {
+// Raw are the records as the kernel wrote them; other entries in words.
+func Raw(v *Entry) string {
 	if v.Entry.Kind != chain.KindEvent {
-		return AuditText(v)
+		return Text(v)
 	}
 	return Clean(strings.TrimRight(string(v.Entry.Body), "\n"))
 }
 
-// auditLine is an entry as JSON.
-type auditLine struct {
+// line is an entry as JSON.
+type line struct {
 	Node    string         `json:"node"`
 	Seq     uint64         `json:"seq"`
 	Time    time.Time      `json:"time"`
@@ -220,10 +221,10 @@ type auditLine struct {
 	Raw     string         `json:"raw,omitempty"`
 }
 
-// AuditJSON is one line of JSON.
-func AuditJSON(v *AuditEntry) string {
+// JSON is one line of JSON.
+func JSON(v *Entry) string {
 	e := v.Entry
-	l := auditLine{Node: v.Node, Seq: e.Seq, Time: e.Time, Kind: e.Kind.String(), Message: v.Words()}
+	l := line{Node: v.Node, Seq: e.Seq, Time: e.Time, Kind: e.Kind.String(), Message: v.Words()}
 	if e.Context != (chain.Context{}) {
 		l.Context = &e.Context
 	}
@@ -238,7 +239,7 @@ func AuditJSON(v *AuditEntry) string {
 	return string(b)
 }
 
-func (v *AuditEntry) fill(l *auditLine) {
+func (v *Entry) fill(l *line) {
 	l.ID, l.Keys, l.Exe = v.Event.ID.String(), v.Keys(), v.field("exe")
 	for _, r := range v.Event.Records {
 		l.Types = append(l.Types, r.Type.String())
@@ -265,8 +266,8 @@ const (
 	syslogWarning = 13*8 + 4
 )
 
-// AuditSyslog is one line of RFC 5424.
-func AuditSyslog(v *AuditEntry) string {
+// Syslog is one line of RFC 5424.
+func Syslog(v *Entry) string {
 	e := v.Entry
 	pri := syslogInfo
 	if e.Kind == chain.KindGap {
@@ -274,25 +275,11 @@ func AuditSyslog(v *AuditEntry) string {
 	}
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, `]`, `\]`, "\n", " ")
 	data := fmt.Sprintf(`[touchstone@%d seq="%d"`, 32473, e.Seq) // the number of examples (RFC 5612)
-	for _, p := range [][2]string{{"pod", e.Context.Pod}, {"namespace", e.Context.Namespace}, {"container", e.Context.Container}, {"image", e.Context.ImageDigest},
+	for _, p := range [][2]string{{"id", v.ID}, {"pod", e.Context.Pod}, {"namespace", e.Context.Namespace}, {"container", e.Context.Container}, {"image", e.Context.ImageDigest},
 		{"unit", e.Context.Unit}, {"user", e.Context.User}, {"keys", strings.Join(v.Keys(), ",")}} {
 		if p[1] != "" {
 			data += fmt.Sprintf(` %s="%s"`, p[0], quote.Replace(Clean(p[1])))
 		}
 	}
 	return fmt.Sprintf("<%d>1 %s %s touchstone - %s %s] \ufeff%s", pri, e.Time.Format("2006-01-02T15:04:05.000000Z"), Clean(v.Node), e.Kind, data, strings.ReplaceAll(Clean(v.Words()), "\n", " "))
-}
-
-// AuditFindings shows what is odd about a chain.
-func AuditFindings(r *protocol.AuditReport) func(io.Writer) {
-	return func(w io.Writer) {
-		fmt.Fprintf(w, "%s: %d entries, head %s\n", Clean(r.Node), r.At.Seq, r.At.Head)
-		for _, f := range r.Findings {
-			state := "open"
-			if !f.Accepted.IsZero() {
-				state = "accepted by " + f.By
-			}
-			fmt.Fprintf(w, "%s at entry %d (%s): expected %s, observed %s; %s\n", f.Kind, f.Seq, f.At.Format(time.RFC3339), Clean(f.Expected), Clean(f.Observed), Clean(state))
-		}
-	}
 }
