@@ -28,6 +28,7 @@ var packages = []struct{ probe, name, why string }{
 	{"/sbin/sysctl", "procps", "network of the workers"},
 	{"/usr/bin/swtpm", "swtpm", "TPM of a worker"},
 	{"/usr/bin/swtpm_setup", "swtpm-tools", "makes the TPM of a worker"},
+	{"/usr/bin/oscap", "openscap-scanner", "scans images"},
 }
 
 // installPackages installs what is missing, and says so.

@@ -157,7 +157,7 @@ func (s *sealed) says(ctx context.Context, p *core.Pod, text string) error {
 }
 
 // openRegistry serves a registry on the machine, without TLS, until the test ends.
-func (s *sealed) openRegistry(t *testing.T) string {
+func (s *world) openRegistry(t *testing.T) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", machineIP+":0")
 	must(t, err)
@@ -204,6 +204,12 @@ func (s *sealed) pushPlain(ctx context.Context, image string) error {
 	return remote.Write(tag, img, remote.WithContext(ctx))
 }
 
+// pullsFrom has the containerd of a worker ask a registry without TLS.
+func (w *Worker) pullsFrom(registry string) error {
+	hosts := fmt.Sprintf("[host.\"http://%s\"]\n  capabilities = [\"pull\", \"resolve\"]\n", registry)
+	return writeFiles(w.file("etc-containerd/certs.d/"+registry), map[string][]byte{"hosts.toml": []byte(hosts)})
+}
+
 // prepare has the containerd of a worker decrypt images, as the documents tell.
 func (s *sealed) prepare(ctx context.Context, w *Worker) error {
 	agent, err := s.Build(ctx, "trust-agent")
@@ -216,8 +222,7 @@ func (s *sealed) prepare(ctx context.Context, w *Worker) error {
 	if s.program, err = s.Build(ctx, "touchstone"); err != nil {
 		return err
 	}
-	hosts := fmt.Sprintf("[host.\"http://%s\"]\n  capabilities = [\"pull\", \"resolve\"]\n", s.registry)
-	if err := writeFiles(w.file("etc-containerd/certs.d/"+s.registry), map[string][]byte{"hosts.toml": []byte(hosts)}); err != nil {
+	if err := w.pullsFrom(s.registry); err != nil {
 		return err
 	}
 	if _, err := w.Run(ctx, agent, "image-provider", "install", "--socket", "/run/trust-agent/keyprovider.sock", "--bin", "/var/lib/touchstone/bin"); err != nil {
