@@ -18,7 +18,7 @@ func (a *Authority) getHealth(w http.ResponseWriter, _ *http.Request, _ identity
 	return text(w, "text/plain; charset=utf-8", []byte("ok\n"))
 }
 
-// getReady answers when AIAS can judge: the database answers and a policy is in force.
+// getReady answers when AIAS can judge: the database answers and a policy is in force. A line below says what a person should see to while it still can.
 func (a *Authority) getReady(w http.ResponseWriter, r *http.Request, _ identity) error {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
@@ -26,7 +26,11 @@ func (a *Authority) getReady(w http.ResponseWriter, r *http.Request, _ identity)
 		a.log.Error("the database does not answer", "err", err)
 		return refuse(http.StatusServiceUnavailable, "not-ready", "the database does not answer or takes no writes", "", "see the log of AIAS; is the disk full?")
 	}
-	return text(w, "text/plain; charset=utf-8", []byte("ready\n"))
+	out := "ready\n"
+	if s := ledgerWarning(a.ledger.Health()); s != "" {
+		out += s + "\n"
+	}
+	return text(w, "text/plain; charset=utf-8", []byte(out))
 }
 
 func (a *Authority) getJWKS(w http.ResponseWriter, _ *http.Request, _ identity) error {

@@ -52,7 +52,7 @@ func newMetrics(a *Authority) *metrics {
 			Name: "aias_database_write_seconds", Help: "Time from handing over a write until it is on disk.", Buckets: buckets}),
 	}
 	m.registry.MustRegister(m.attestations, m.refusals, m.changes, m.disks, m.imageKeys, m.enrolments, m.panics, m.ledger, m.waiting, m.appraisal, m.requests, m.database,
-		nodesByTrust{a}, exports{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		nodesByTrust{a}, exports{a}, ledgerHealth{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 

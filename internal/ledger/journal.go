@@ -41,7 +41,8 @@ type journal struct {
 	base    uint64
 	size    int64    // bytes of good frames
 	waiting [][]byte // entries that the tree does not have yet
-	last    bool     // nobody waits for room any more
+	tree    standing
+	last    bool // nobody waits for room any more
 	closed  bool
 	broken  error // set when the file cannot be trusted any more: nothing is taken until the ledger is opened anew
 }
@@ -173,6 +174,9 @@ func (j *journal) write(entries [][]byte) error {
 }
 
 func (j *journal) add(entries [][]byte) {
+	if len(j.waiting) == 0 {
+		j.tree.since = time.Now()
+	}
 	j.waiting = append(j.waiting, entries...)
 	j.changed.Broadcast()
 }

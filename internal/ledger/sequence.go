@@ -29,6 +29,7 @@ func (l *Ledger) sequence(ctx context.Context, size uint64) {
 		}
 		start := time.Now()
 		failed, err := l.integrate(ctx, batch, &size)
+		l.journal.told(time.Now(), len(failed) < len(batch), err)
 		l.journal.done(len(batch), failed, size)
 		wait := treeSpacing - time.Since(start)
 		if err != nil {
