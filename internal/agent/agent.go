@@ -184,8 +184,10 @@ func (a *Agent) session(ctx context.Context) error {
 	if a.images != nil {
 		defer a.images.leave()
 	}
+	if a.audit != nil || a.scans != nil {
+		s.statement = a.statement
+	}
 	if a.audit != nil {
-		s.statement = a.audit.statement
 		defer a.audit.sender.leave()
 	}
 	for why := TriggerStart; why != ""; {

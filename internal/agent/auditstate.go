@@ -15,8 +15,8 @@ func (u *auditing) trouble(what string) {
 	u.problem = plain(what)
 }
 
-// statement is what the TPM signs: where the chain stands, and how auditing is.
-func (u *auditing) statement() []byte {
+// state is what the TPM signs of auditing: where the chain stands, and how auditing is.
+func (u *auditing) state() *evidence.AuditStatement {
 	timer := time.NewTimer(auditPatience)
 	defer timer.Stop()
 	select {
@@ -33,12 +33,7 @@ func (u *auditing) statement() []byte {
 		s.Problem = "the kernel's audit system does not answer"
 	}
 	u.mu.Unlock()
-	b, err := evidence.EncodeStatement(&evidence.Statement{Audit: s})
-	if err != nil {
-		u.log.Error("the statement on auditing cannot be made", "error", err) // its texts are plain and short: not reached
-		return nil
-	}
-	return b
+	return s
 }
 
 // plain makes a text fit for a statement: printable and short.

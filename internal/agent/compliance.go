@@ -54,9 +54,10 @@ type scanner struct {
 	given *protocol.Tailoring // by AIAS, for the scan at hand; nil: none
 	keep  string              // folder for the documents of the scan at hand; empty: none are made
 
-	mu   sync.Mutex
-	wish scanWish
-	wake chan struct{}
+	mu      sync.Mutex
+	wish    scanWish
+	results [][]byte // SHA-256 of results: the one that AIAS took last, and those made since
+	wake    chan struct{}
 }
 
 // scanWish is what the newest attestation said.
@@ -74,13 +75,15 @@ type scanState struct {
 	Asked int64     `json:"asked"` // newest number that was answered
 	// Tailoring is the SHA-256 of the policy's tailoring that was used; empty: none.
 	Tailoring string `json:"tailoring,omitempty"`
+	// Results are the SHA-256 of the result that AIAS took last, and of those made since.
+	Results [][]byte `json:"results,omitempty"`
 }
 
 func newScanner(cfg *Config, log *slog.Logger, now func() time.Time) *scanner {
 	s := &scanner{
 		cfg: cfg.Compliance, root: cfg.HostRoot, state: filepath.Join(cfg.StateDir, "compliance.json"), log: log, now: now, wake: make(chan struct{}, 1),
 	}
-	s.scan = s.oscap
+	s.scan, s.results = s.oscap, s.load().Results
 	return s
 }
 
@@ -125,18 +128,22 @@ func (s *scanner) run(ctx context.Context) {
 		}
 		w.documents = w.documents && w.asked > st.Asked
 		st = scanState{At: s.now(), Asked: w.asked, Tailoring: w.tailoring}
-		report := s.once(ctx, &w)
+		report, result := s.once(ctx, &w)
 		if ctx.Err() != nil {
 			return
 		}
+		s.made(&st, result)
 		s.save(&st)
-		s.send(ctx, report)
+		if s.send(ctx, report) && len(result) > 0 {
+			s.delivered(&st)
+			s.save(&st)
+		}
 		interval = jitter(time.Duration(s.cfg.Interval), 0.1)
 	}
 }
 
-// once makes one scan and the report on it.
-func (s *scanner) once(ctx context.Context, w *scanWish) *protocol.ComplianceReport {
+// once makes one scan and the report on it, and returns the result that the report carries, too; nil: none.
+func (s *scanner) once(ctx context.Context, w *scanWish) (*protocol.ComplianceReport, []byte) {
 	var out *oscap.Outcome
 	err := s.tailor(ctx, w)
 	if err == nil {
@@ -151,12 +158,12 @@ func (s *scanner) once(ctx context.Context, w *scanWish) *protocol.ComplianceRep
 		if report, err = NewComplianceReport(out); err == nil {
 			report.Asked = w.asked
 			s.log.Info("scanned for compliance", "profile", out.Result.Profile, "took", out.Took.Round(time.Millisecond), "resident", out.MaxRSS)
-			return report
+			return report, out.TestResult
 		}
 	}
 	s.log.Error("the compliance scan came to no result", "error", err)
 	text := strings.ToValidUTF8(err.Error(), "?")
-	return &protocol.ComplianceReport{Error: text[:min(len(text), protocol.MaxScanError)], At: s.now().UTC(), Asked: w.asked}
+	return &protocol.ComplianceReport{Error: text[:min(len(text), protocol.MaxScanError)], At: s.now().UTC(), Asked: w.asked}, nil
 }
 
 // oscap scans the host.
@@ -182,23 +189,24 @@ func (s *scanner) oscap(ctx context.Context, node string) (*oscap.Outcome, error
 }
 
 // send sends a report until AIAS takes or refuses it. A newer scan makes it pointless, but there is none before this one is gone.
-func (s *scanner) send(ctx context.Context, report *protocol.ComplianceReport) {
+// It reports whether AIAS took it.
+func (s *scanner) send(ctx context.Context, report *protocol.ComplianceReport) bool {
 	for {
 		answer, err := s.wished().link.SendCompliance(ctx, report)
 		var r *Refusal
 		switch {
 		case ctx.Err() != nil:
-			return
+			return false
 		case err == nil:
 			s.log.Info("compliance scan judged", "trusted", answer.Trusted, "summary", answer.Summary, "problems", len(answer.Problems))
-			return
+			return true
 		case errors.As(err, &r) && r.Status/100 == 4 && !lostIdentity(err) && r.RetryAfter == 0:
 			s.log.Error("AIAS does not take the compliance scan", "error", err)
-			return
+			return false
 		}
 		s.log.Warn("the compliance scan could not be sent", "error", err, "trying again in", scanRetry)
 		if !sleep(ctx, jitter(scanRetry, 0.1)) {
-			return
+			return false
 		}
 	}
 }

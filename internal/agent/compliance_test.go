@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -84,8 +86,13 @@ func TestScanner(t *testing.T) {
 		t.Errorf("asked: got %+v, want the error as answer to 7", r)
 	}
 	attested(s, 7)
+	time.Sleep(100 * time.Millisecond)
 	stop()
+	first := s.stated()
 	s, stop = start()
+	if again := s.stated(); len(first) != 1 || !maps.EqualFunc(first, again, bytes.Equal) {
+		t.Errorf("stated: %x, after a restart %x; want the one result, over a scan that came to none", first, again)
+	}
 	defer stop()
 	attested(s, 7) // answered before the restart, and the interval is not over
 	select {
@@ -97,8 +104,16 @@ func TestScanner(t *testing.T) {
 	attested(s, 8)
 	time.Sleep(200 * time.Millisecond)
 	attested(s, 9)
+	if got := s.stated(); len(got) != 2 {
+		t.Errorf("after a refusal: stated %x, want the result that AIAS has and the new one", got)
+	}
 	if r = next("after a refusal"); r.Asked != 9 {
 		t.Errorf("after a refusal: got %+v, want the answer to 9", r)
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(s.stated()) != 1; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("when AIAS took one: stated %x, want it alone", s.stated())
+		}
 	}
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, "compliance.json")); err != nil {
 		t.Error(err)

@@ -22,10 +22,19 @@ func runtimeCompliance(in *Input) []Finding {
 		out = append(out, unknown("the last compliance scan came to no result").expect("a result", c.Error).because(
 			"OpenSCAP failed, or its result could not be relied on: an error is no pass", "mend what it says, then "+runScan))
 	}
+	if f, ok := statedFaults[c.Stated]; ok {
+		out = append(out, f.expect(c.SHA256, "").because("somebody sent a scan in the worker's name, the disk of the worker was put back, or its agent is an older one", "scan again: "+runScan))
+	}
 	if c.Scan != nil {
 		out = append(out, in.scanned(c.Scan)...)
 	}
 	return in.demanded(out)
+}
+
+// statedFaults are states of what the agent signed that do not pass.
+var statedFaults = map[claims.ComplianceStated]Finding{
+	claims.StatedOther: fail(claims.Proven, "the newest compliance scan at AIAS is none of those that the worker signed"),
+	claims.StatedNone:  fail(claims.Proven, "AIAS has a compliance scan of the worker, which signs that it made none"),
 }
 
 // demanded makes warnings, or findings that pass, of what the policy does not demand.

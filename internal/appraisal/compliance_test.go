@@ -30,6 +30,13 @@ func budget(n int) func(*claims.Compliance, *policy.Compliance) {
 	return func(_ *claims.Compliance, p *policy.Compliance) { p.MaxFailed.High = n }
 }
 
+func stated(s claims.ComplianceStated) func(*claims.Compliance, *policy.Compliance) {
+	return func(c *claims.Compliance, p *policy.Compliance) {
+		budget(1)(c, p)
+		c.Stated = s
+	}
+}
+
 var complianceCases = []ruleCase{
 	{"runtime.compliance", "required", func(w *world) { w.spec.Runtime.Compliance.Mode = "required" }, Unknown, "no compliance scan", claims.NotKnown},
 	{"runtime.compliance", "none, warn", func(w *world) { w.spec.Runtime.Compliance.Mode = "warn" }, Warn, "no compliance scan", claims.NotKnown},
@@ -43,6 +50,9 @@ var complianceCases = []ruleCase{
 		budget(1)(c, p)
 		c.Error = "the canary died"
 	}), Unknown, "the canary died", claims.NotKnown},
+	{"runtime.compliance", "another scan is signed", scannedBefore(time.Hour, stated(claims.StatedOther)), Fail, "none of those that the worker signed", claims.Proven},
+	{"runtime.compliance", "no scan is signed", scannedBefore(time.Hour, stated(claims.StatedNone)), Fail, "signs that it made none", claims.Proven},
+	{"runtime.compliance", "the scan is signed", scannedBefore(time.Hour, stated(claims.StatedEqual)), Pass, "1 passed, 1 failed", claims.Claimed},
 	{"runtime.compliance", "waived", scannedBefore(time.Hour, func(_ *claims.Compliance, p *policy.Compliance) {
 		p.Waivers = []policy.Waiver{{Rule: "a", Reason: "ticket 4711", Owner: "ops", Until: &policy.Time{Time: time.Now().AddDate(100, 0, 0)}}}
 	}), Warn, "ticket 4711", claims.Claimed},

@@ -61,7 +61,7 @@ func (a *Authority) attest(ctx context.Context, n *node, body []byte, from netip
 		exp.AssetTag = n.tag.wanted(a, n, doc.Nonce, now)
 		exp.Detections = n.detected
 		exp.Audit = a.auditExpectation(ctx, n)
-		exp.Compliance = n.compliance.Load()
+		exp.Compliance, exp.Challenged = n.compliance.Load(), challengedAt(doc.Nonce)
 		if exp.DiskKeys, err = a.diskKeys(ctx, n.name); err == nil {
 			out, err = a.appraise(ctx, snap, doc, exp)
 		}

@@ -59,3 +59,11 @@ func (c *challenger) mac(node string, head []byte) []byte {
 	m.Write([]byte(node))
 	return m.Sum(nil)[:macSize]
 }
+
+// challengedAt is when a challenge was issued that check took.
+func challengedAt(nonce []byte) time.Time {
+	if len(nonce) != nonceSize {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(binary.BigEndian.Uint64(nonce)))
+}

@@ -182,7 +182,7 @@ func complianceOf(newest, failed []byte) (*claims.Compliance, error) {
 			return nil, fmt.Errorf("kept compliance scan: %w", err)
 		}
 		if rec.Scan != nil {
-			c.Scan = rec.Scan
+			c.Scan, c.SHA256, c.Received = rec.Scan, rec.SHA256, rec.Received
 		} else {
 			c.Error, c.ErrorAt = rec.Error, rec.At
 		}

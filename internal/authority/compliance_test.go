@@ -72,7 +72,11 @@ func (m *machine) packed(xml string, at time.Time) *protocol.ComplianceReport {
 func (m *machine) report(r *protocol.ComplianceReport) (*protocol.ComplianceAnswer, error) {
 	m.w.t.Helper()
 	out := &protocol.ComplianceAnswer{}
-	return out, m.w.call(m.http, http.MethodPost, protocol.PathCompliance, r, out)
+	err := m.w.call(m.http, http.MethodPost, protocol.PathCompliance, r, out)
+	if err == nil && len(r.TestResult) > 0 {
+		m.scans = map[string][]byte{"host 1": digestOf(m.w.t, r)}
+	}
+	return out, err
 }
 
 // TestComplianceDecides: level 5 follows the newest scan at once, without new Evidence, over restarts, and until it is too old.

@@ -32,6 +32,8 @@ type machine struct {
 	latch []byte // in tpm.LatchPCR
 	// states is what the machine states with its quotes; nil: nothing.
 	states func() *evidence.Statement
+	// scans are the compliance scans that it states unless states says others: the newest that it sent.
+	scans map[string][]byte
 }
 
 func (w *world) machine(name string) *machine {

@@ -78,9 +78,16 @@ func (m *machine) quoted(c protocol.Challenge, bank *tpm.Bank) *evidence.Documen
 	for _, i := range set.Indices() {
 		values[i] = bank.Values[i]
 	}
-	if m.states != nil {
+	if m.states != nil || m.scans != nil {
+		st := &evidence.Statement{}
+		if m.states != nil {
+			st = m.states()
+		}
+		if st.Compliance == nil {
+			st.Compliance = m.scans
+		}
 		var err error
-		if d.Statement, err = evidence.EncodeStatement(m.states()); err != nil {
+		if d.Statement, err = evidence.EncodeStatement(st); err != nil {
 			m.w.t.Fatal(err)
 		}
 	}

@@ -145,7 +145,7 @@ func (a *Authority) judgeKept(ctx context.Context, n *node, s *Snapshot, t *tag)
 	exp.AssetTag = t.wanted(a, n, doc.Nonce, g.now)
 	exp.Detections = n.detected
 	exp.Audit = func(_ *claims.Quote, s *evidence.AuditStatement) claims.Audit { return a.auditClaim(n, s) }
-	exp.Compliance = n.compliance.Load()
+	exp.Compliance, exp.Challenged = n.compliance.Load(), challengedAt(doc.Nonce)
 	if exp.DiskKeys, err = a.diskKeys(ctx, n.name); err != nil {
 		return nil, err
 	}

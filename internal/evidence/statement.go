@@ -13,7 +13,7 @@ const MaxStatement = 8 << 10
 // is; what it cannot do is to say one thing now and another one later.
 type Statement struct {
 	Audit *AuditStatement `cbor:"1,keyasint,omitempty"`
-	// Compliance are the SHA-256 of the newest scan results of this host, by profile.
+	// Compliance are the SHA-256 of scan results of this host that its AIAS may have as the newest, under names of the agent's own.
 	Compliance map[string][]byte `cbor:"2,keyasint,omitempty"`
 }
 

@@ -45,8 +45,9 @@ type Expectation struct {
 	// Audit compares a statement with the audit events that are here; it is called with nil for Evidence without one, and never for Evidence that
 	// is not authentic. Nil offline.
 	Audit func(*claims.Quote, *evidence.AuditStatement) claims.Audit
-	// Compliance is the newest compliance scan of the node; nil when there is none, or offline.
+	// Compliance is the newest compliance scan of the node; nil when there is none, or offline. Challenged is when AIAS issued the challenge.
 	Compliance *claims.Compliance
+	Challenged time.Time
 }
 
 // Outcome is what one appraisal gives. The verdict is shared with other nodes and must not be changed.

@@ -124,7 +124,7 @@ func (s *session) replay(p *progress, quoted map[tpm.Alg][]byte) {
 
 // claims gathers everything that the rules look at.
 func (s *session) claims() (*claims.Claims, error) {
-	c := &claims.Claims{Quote: s.authentic.quote, Bank: s.bank.Alg, Values: s.bank, AssetTag: s.tag, DiskKeys: s.exp.DiskKeys, Detections: s.detections, Audit: s.audit, Compliance: s.exp.Compliance}
+	c := &claims.Claims{Quote: s.authentic.quote, Bank: s.bank.Alg, Values: s.bank, AssetTag: s.tag, DiskKeys: s.exp.DiskKeys, Detections: s.detections, Audit: s.audit, Compliance: s.compliance}
 	var err error
 	if c.Boot, c.BootError, err = s.boot(); err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 	"touchstone.dev/touchstone/internal/evidence"
 )
 
-// state reads the statement, which the quotes cover, and has it compared with the audit events that are here.
+// state reads the statement, which the quotes cover, and has it compared with the audit events and the compliance scan that are here.
 func (s *session) state() error {
 	var audit *evidence.AuditStatement
 	if len(s.doc.Statement) > 0 {
@@ -18,6 +18,14 @@ func (s *session) state() error {
 			return fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
 		s.statement, audit = st, st.Audit
+	}
+	s.compliance = s.exp.Compliance
+	if s.compliance != nil {
+		var stated map[string][]byte
+		if s.statement != nil {
+			stated = s.statement.Compliance
+		}
+		s.compliance = s.compliance.Compare(stated, s.exp.Challenged)
 	}
 	switch {
 	case s.exp.Audit != nil:

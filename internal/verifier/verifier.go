@@ -117,6 +117,8 @@ type session struct {
 	tag       claims.AssetTag
 	statement *evidence.Statement
 	audit     claims.Audit
+	// compliance is the newest scan, held against the statement.
+	compliance *claims.Compliance
 
 	detections claims.Detections
 }
