@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"touchstone.dev/touchstone/internal/agent"
+	"touchstone.dev/touchstone/internal/cri"
 	"touchstone.dev/touchstone/internal/keyprovider"
 	"touchstone.dev/touchstone/internal/runtimeconf"
 )
@@ -26,7 +27,7 @@ const (
 )
 
 // providerFlags are those of both commands.
-type providerFlags struct{ runtime, root, config, socket string }
+type providerFlags struct{ runtime, root, config, socket, cri string }
 
 func (p *providerFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -34,6 +35,7 @@ func (p *providerFlags) add(cmd *cobra.Command) {
 	f.StringVar(&p.root, "root", "/", "`FOLDER` with the root of the host, when this runs in a container")
 	f.StringVar(&p.config, "config", defaultConfig, "configuration `FILE` of the agent, for the socket of the key provider")
 	f.StringVar(&p.socket, "socket", "", "`PATH` of that socket instead, as the runtime sees it")
+	f.StringVar(&p.cri, "cri", "", "in a container: `PATH` of the CRI socket of containerd, which is asked for its version; its configuration is read from its files")
 }
 
 // where returns the socket that the runtime has to ask.
@@ -59,13 +61,13 @@ func imageProviderCmd() *cobra.Command {
 		Use: "image-provider", Short: "How the container runtime gets the keys of encrypted images", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(providerInstallCmd(), providerCheckCmd())
+	cmd.AddCommand(providerInstallCmd(), providerCheckCmd(), providerWatchCmd())
 	return cmd
 }
 
 func providerInstallCmd() *cobra.Command {
 	var p providerFlags
-	var bin, decoder string
+	var from decoderFlags
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Write the configuration with which the container runtime decrypts images, and say what is left to do",
@@ -75,16 +77,8 @@ func providerInstallCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if decoder == "" {
-				self, err := os.Executable()
-				if err != nil {
-					return err
-				}
-				decoder = filepath.Join(filepath.Dir(self), "ctd-decoder")
-			}
-			i := &runtimeconf.Install{Root: p.root, Socket: socket, Decoder: filepath.Join(bin, "ctd-decoder")}
-			next, err := install(cmd.Context(), &p, i, decoder)
-			for _, file := range i.Wrote {
+			wrote, next, err := install(cmd.Context(), &p, &from, socket)
+			for _, file := range wrote {
 				fmt.Fprintln(cmd.OutOrStdout(), "wrote", file)
 			}
 			if err != nil {
@@ -98,27 +92,74 @@ func providerInstallCmd() *cobra.Command {
 		},
 	}
 	p.add(cmd)
-	cmd.Flags().StringVar(&bin, "bin", "/usr/local/bin", "`FOLDER` for the decoder")
-	cmd.Flags().StringVar(&decoder, "decoder", "", "`FILE` of the decoder (default: ctd-decoder beside this program)")
+	from.add(cmd)
 	return cmd
 }
 
-func install(ctx context.Context, p *providerFlags, i *runtimeconf.Install, decoder string) (next string, err error) {
+// decoderFlags say where the decoder comes from and goes to.
+type decoderFlags struct{ bin, file string }
+
+func (d *decoderFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&d.bin, "bin", "/usr/local/bin", "`FOLDER` for the decoder")
+	cmd.Flags().StringVar(&d.file, "decoder", "", "`FILE` of the decoder (default: ctd-decoder beside this program)")
+}
+
+func (d *decoderFlags) source() (string, error) {
+	if d.file != "" {
+		return d.file, nil
+	}
+	self, err := os.Executable()
+	return filepath.Join(filepath.Dir(self), decoder), err
+}
+
+const decoder = "ctd-decoder"
+
+// install writes what is not there yet, and returns what it wrote and what is left to a person.
+func install(ctx context.Context, p *providerFlags, d *decoderFlags, socket string) (wrote []string, next string, err error) {
+	i := &runtimeconf.Install{Root: p.root, Socket: socket, Decoder: filepath.Join(d.bin, decoder)}
 	if p.runtime == runtimeCRIO {
-		return "run systemctl daemon-reload", i.CRIO() // it decrypts by itself
+		err = i.CRIO() // it decrypts by itself
+		return i.Wrote, "run systemctl daemon-reload", err
 	}
-	text, err := runContainerd(ctx, p.root, "--version")
+	from, err := d.source()
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	v, err := runtimeconf.ParseVersion(string(text))
+	v, err := p.version(ctx)
 	if err == nil {
-		err = i.Program(decoder)
+		err = i.Program(from)
 	}
 	if err != nil {
-		return "", err
+		return i.Wrote, "", err
 	}
-	return i.Containerd(v)
+	next, err = i.Containerd(v)
+	return i.Wrote, next, err
+}
+
+// version asks containerd for its version.
+func (p *providerFlags) version(ctx context.Context) (runtimeconf.Version, error) {
+	if p.cri == "" {
+		text, err := runContainerd(ctx, p.root, "--version")
+		if err != nil {
+			return runtimeconf.Version{}, err
+		}
+		return runtimeconf.ParseVersion(string(text))
+	}
+	ctx, cancel := context.WithTimeout(ctx, criTime)
+	defer cancel()
+	s, err := cri.Open(p.cri)
+	if err != nil {
+		return runtimeconf.Version{}, err
+	}
+	defer s.Close() //nolint:errcheck // nothing was written
+	name, version, err := s.Version(ctx)
+	if err != nil {
+		return runtimeconf.Version{}, err
+	}
+	if name != runtimeContainerd {
+		return runtimeconf.Version{}, fmt.Errorf("%s is the socket of %.40q, not of containerd", p.cri, name)
+	}
+	return runtimeconf.ParseVersion(version)
 }
 
 // runContainerd runs the host's containerd.
@@ -165,6 +206,9 @@ func providerCheckCmd() *cobra.Command {
 	return cmd
 }
 
+// criTime bounds a question to the runtime.
+const criTime = 10 * time.Second
+
 func tell(w io.Writer, runtime string, problems []string) error {
 	if len(problems) == 0 {
 		fmt.Fprintf(w, "%s can decrypt images by this worker's trust agent (if it was restarted since it was configured)\n", runtime)
@@ -189,13 +233,17 @@ func check(ctx context.Context, p *providerFlags, socket string) ([]string, erro
 	if p.runtime == runtimeCRIO {
 		return append(problems, runtimeconf.CheckCRIO(h)...), nil
 	}
-	text, err := runContainerd(ctx, p.root, "--version")
+	v, err := p.version(ctx)
 	if err != nil {
 		return nil, err
 	}
-	v, err := runtimeconf.ParseVersion(string(text))
-	if err != nil {
-		return nil, err
+	if p.cri != "" {
+		info, err := os.Stat(p.cri) // made anew when the runtime starts
+		if err != nil {
+			return nil, err
+		}
+		found, err := runtimeconf.CheckFiles(v, p.root, info.ModTime(), h)
+		return append(problems, found...), err
 	}
 	dump, err := runContainerd(ctx, p.root, "config", "dump")
 	if err != nil {

@@ -46,6 +46,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"run", "--config", config, "--server", "http://plain"}, "https", false},
 		{[]string{"image-provider", "frobnicate"}, "unknown command", false},
 		{[]string{"image-provider", "check", "--runtime", "rkt", "--socket", "/x"}, "want containerd or cri-o", true},
+		{[]string{"image-provider", "watch", "--every", "0s", "--socket", "/x"}, "want a second at least", true},
 		{[]string{"image-provider", "install", "--config", config}, "sets no imageProvider.socket", false},
 		{[]string{"image-provider", "check", "--runtime", "cri-o", "--root", t.TempDir(), "--socket", "/x"}, "cannot decrypt all images", false},
 		{[]string{"run", "--config", "/nonexistent/config"}, "read configuration", false},

@@ -95,6 +95,8 @@ func KeyProvider(socket string) []byte {
 
 // config is what matters of the configuration of containerd.
 type config struct {
+	Version    int      `toml:"version"`
+	Imports    []string `toml:"imports"`
 	Processors map[string]struct {
 		Accepts []string `toml:"accepts"`
 		Returns string   `toml:"returns"`
@@ -134,6 +136,11 @@ func CheckContainerd(v Version, dump []byte, h Host) ([]string, error) {
 	if err := toml.Unmarshal(dump, &c); err != nil {
 		return nil, fmt.Errorf("read the configuration of containerd: %w", err)
 	}
+	return c.check(v, h), nil
+}
+
+// check says what keeps a containerd of a version with this configuration from decrypting images.
+func (c *config) check(v Version, h Host) []string {
 	var problems []string
 	add := func(format string, a ...any) { problems = append(problems, fmt.Sprintf(format, a...)) }
 	if !v.atLeast(1, 5) {
@@ -156,7 +163,7 @@ func CheckContainerd(v Version, dump []byte, h Host) ([]string, error) {
 	if r := p.Registry; v.atLeast(2, 1) && !p.LocalPull && len(r.Mirrors)+len(r.Configs)+len(r.Auths) == 0 {
 		add("containerd %d.%d pulls images by the transfer service, which decrypts nothing: set use_local_image_pull = true in [plugins.'io.containerd.cri.v1.images']", v.Major, v.Minor)
 	}
-	return problems, nil
+	return problems
 }
 
 // processor checks the stream processor for one kind of layer.

@@ -67,6 +67,7 @@ func TestS6(t *testing.T) {
 		must(t, err)
 		s.logf("S6 refused: ... %s", event[max(0, len(event)-250):])
 	})
+	t.Run("a result older than the key allows", func(t *testing.T) { s.late(t, w2) })
 	t.Run("a stale worker", func(t *testing.T) {
 		late := s.encrypt(t, "late", "--trust-class", "regulated")
 		s.scaleAIAS(t, 0)
@@ -225,10 +226,7 @@ func (s *sealed) prepare(ctx context.Context, w *Worker) error {
 	if err := w.pullsFrom(s.registry); err != nil {
 		return err
 	}
-	if _, err := w.Run(ctx, agent, "image-provider", "install", "--socket", "/run/trust-agent/keyprovider.sock", "--bin", "/var/lib/touchstone/bin"); err != nil {
-		return err
-	}
-	if err := w.RestartContainerd(ctx); err != nil {
+	if err := s.setUp(ctx, w); err != nil {
 		return err
 	}
 	_, err = w.Run(ctx, agent, "image-provider", "check", "--socket", "/run/trust-agent/keyprovider.sock")
