@@ -196,7 +196,8 @@ func (a *Authority) conclude(ctx context.Context, n *node, snap *Snapshot, st st
 	}
 	n.verdict = out.Verdict
 	if c := out.Checkpoint; out.Authentic && c != nil {
-		a.disks.Attested(ctx, nbde.Attestation{Node: n.name, Source: st.from, ResetCount: c.ResetCount, Latch: out.Latch})
+		n.boot = nbde.Attestation{Node: n.name, Source: st.from, ResetCount: c.ResetCount, Latch: out.Latch}
+		a.disks.Attested(ctx, n.boot)
 	}
 	if a.snapshot.Load() != snap {
 		a.askRejudge() // the policy changed meanwhile, and who goes through the nodes may have passed this one

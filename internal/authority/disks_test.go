@@ -74,6 +74,29 @@ func (w *world) disk(node string) protocol.Disk {
 	return protocol.Disk{}
 }
 
+// TestDiskOfAWorkerThatIsUp: what is bound on a worker that attested a moment before can be tried at once.
+func TestDiskOfAWorkerThatIsUp(t *testing.T) {
+	w := newWorld(t)
+	m := w.enrolled("worker-1")
+	m.attest()
+	config := w.bindDisk(w.disks(), "worker-1", protocol.DiskPolicy{Mode: "attested"})
+	jwe, err := clevis(t, "secret", `clevis encrypt tang "$1"`, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := clevis(t, jwe, "clevis decrypt"); err != nil || got != "secret" {
+		t.Errorf("clevis decrypt: got %q, %v; an operator sees %+v", got, err, w.disk("worker-1").Last)
+	}
+	w.clock.Advance(time.Hour) // its verdict is over
+	config = w.bindDisk(w.disks(), "worker-1", protocol.DiskPolicy{Mode: "attested"})
+	if jwe, err = clevis(t, "secret", `clevis encrypt tang "$1"`, config); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := clevis(t, jwe, "clevis decrypt"); err == nil {
+		t.Errorf("clevis decrypt, without a verdict: got %q", got)
+	}
+}
+
 // TestDiskFollowsTheVerdict: unmodified clevis is refused until the node attests in this boot, and again after it fell.
 func TestDiskFollowsTheVerdict(t *testing.T) {
 	w := newWorld(t)

@@ -121,7 +121,29 @@ func (a *Authority) putDisk(w http.ResponseWriter, r *http.Request, id identity)
 	if err := a.disks.Bind(r.Context(), node, p, a.act(id, "disk.bind", node, string(b))); err != nil {
 		return diskProblem(err)
 	}
+	if err := a.attestedBefore(r.Context(), node); err != nil {
+		return err
+	}
 	return a.answerDisk(w, r, node)
+}
+
+// attestedBefore lets what a node attested before its disks were bound count, while its verdict is in force: what is bound can be tried at once.
+func (a *Authority) attestedBefore(ctx context.Context, name string) error {
+	n := a.node(name)
+	if n == nil {
+		return nil // it may enrol later
+	}
+	if err := n.lock(ctx); err != nil {
+		if errors.Is(err, errGone) {
+			return nil
+		}
+		return err
+	}
+	defer n.unlock()
+	if n.boot.Node != "" && a.now().Before(n.expires) {
+		a.disks.Attested(ctx, n.boot)
+	}
+	return nil
 }
 
 func (a *Authority) deleteDisk(w http.ResponseWriter, r *http.Request, id identity) error {

@@ -13,6 +13,7 @@ import (
 
 	"touchstone.dev/touchstone/internal/appraisal"
 	"touchstone.dev/touchstone/internal/claims"
+	"touchstone.dev/touchstone/internal/nbde"
 	"touchstone.dev/touchstone/internal/protocol"
 	"touchstone.dev/touchstone/internal/result"
 	"touchstone.dev/touchstone/internal/store"
@@ -58,6 +59,7 @@ type node struct {
 	verdict      *appraisal.Verdict // the one in the store; nil after a restart. Shared with other nodes.
 	tag          *tag               // nil when the node never had asset tags
 	tags         map[string]string  // that count in its result
+	boot         nbde.Attestation   // the newest of this process
 	inventory    atomic.Pointer[inventory]
 	news         chan struct{} // closed when there are new tags; nil while nobody waits
 
