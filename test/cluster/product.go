@@ -93,10 +93,26 @@ func (c *Cluster) Install(ctx context.Context, home *Worker, policy string, more
 	if err != nil {
 		return nil, err
 	}
-	if err := c.PodsReady(ctx, Namespace, "aias-0"); err != nil {
+	if err := c.rolled(ctx); err != nil {
 		return nil, err
 	}
 	return c.operate(ctx, home)
+}
+
+// rolled waits until AIAS runs as the chart says now.
+func (c *Cluster) rolled(ctx context.Context) error {
+	err := until(ctx, "AIAS runs by the chart", installTime, nil, func(ctx context.Context) error {
+		var set apps.StatefulSet
+		err := c.Client.Get(ctx, client.ObjectKey{Namespace: Namespace, Name: "aias"}, &set)
+		if st := set.Status; err == nil && (st.ObservedGeneration < set.Generation || st.CurrentRevision != st.UpdateRevision || st.ReadyReplicas < 1) {
+			err = fmt.Errorf("revision %s is to be %s, %d are ready", st.CurrentRevision, st.UpdateRevision, st.ReadyReplicas)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.PodsReady(ctx, Namespace, "aias-0")
 }
 
 // merge puts the values of more over those of into.
